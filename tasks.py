@@ -1,0 +1,99 @@
+"""Questions: the registry of 144 tasks, how to select and draw them, and how an answer is found in a text.
+
+    TASKS["game24"].question(seed=3, level=4)      one question, the same on every machine
+    select("tiny"), select("test"), select("game24,letters"), select("math"), select("my.jsonl")
+    draw(select("tiny"), "eval", 400, levels=(1,))  400 held-out questions, tasks and levels in turn
+
+Held out means held out. Training and evaluation use disjoint seed ranges, and because two seeds may give the same
+text (there are only so many three-letter words), a question's *text* also decides: one prompt in four, chosen by
+its SHA-256, is for evaluation and is never drawn for training. So no training question is an evaluation question,
+word for word, whatever the numbers drawn.
+
+The 144 names, suites and abilities follow the paper's sources (33 SymBench, 27 BIG-Bench-Hard, 84 Reasoning-Gym).
+Texts, generators, checkers and the choice of the 37 test tasks are ours: the paper's split is not published in a
+form that could be checked.
+"""
+import hashlib
+import re
+from collections.abc import Iterable
+
+import tasks_bbh  # noqa: F401  (importing a family registers its tasks)
+import tasks_gym_logic  # noqa: F401
+import tasks_gym_math  # noqa: F401
+import tasks_gym_text  # noqa: F401
+import tasks_symbench  # noqa: F401
+from tasks_kit import ABILITIES, LEVELS, MAX_ANSWER, REGISTRY, Question, Task
+
+__all__ = ["LEVELS", "Question", "TASKS", "Task", "TaskError", "draw", "extract_answer", "select"]
+
+TASKS: dict[str, Task] = REGISTRY
+# Short questions and short programs, five that need code and three that words solve as well: for the tiny model.
+TINY = ("letter_counting", "spell_backward", "word_sorting", "products", "count_bits",
+        "web_of_lies", "needle_haystack", "aiw")
+SEED_START = {"sft": 0, "rl": 1_000_000, "eval": 2_000_000}  # seed ranges of the three uses
+
+
+class TaskError(ValueError):
+    """A selection that names nothing; the message says what there is."""
+
+
+def select(selection: str) -> list[Task]:
+    """Tasks by 'all', 'train', 'test', 'tiny', a suite, an ability, or names separated by commas."""
+    groups = {"all": lambda t: True, "tiny": lambda t: t.name in TINY}
+    chosen: list[Task] = []
+    for word in filter(None, (part.strip() for part in selection.split(","))):
+        wanted = groups.get(word, lambda t: word in (t.name, t.split, t.ability) or word.lower() == t.suite.lower())
+        found = [task for task in TASKS.values() if wanted(task)]
+        if not found:
+            raise TaskError(f"no task, suite or ability is called {word!r}: try tiny, train, test, all, "
+                            f"{', '.join(ABILITIES)}, or a name that `python r1ci.py tasks` lists")
+        chosen += [task for task in found if task not in chosen]
+    if not chosen:
+        raise TaskError("no task selected: try tiny, train, test, or names separated by commas")
+    return chosen
+
+
+def held_out(question: Question) -> bool:
+    """Does this question's text belong to evaluation (one in four)?"""
+    return hashlib.sha256(question.prompt.encode()).digest()[0] % 4 == 0
+
+
+def draw(tasks: Iterable[Task], purpose: str, count: int, levels: Iterable[int] = LEVELS, start: int = 0
+         ) -> list[Question]:
+    """`count` questions for "sft", "rl" or "eval": tasks in turn, then levels, each from its own seed range.
+
+    Question i of a purpose is always the same, so a run that resumes at `start` continues the sequence.
+    """
+    tasks, levels = list(tasks), tuple(levels)
+    questions = []
+    for index in range(start, start + count):
+        task = tasks[index % len(tasks)]
+        level = levels[index // len(tasks) % len(levels)]
+        # 50 seeds are room enough: four in a row with the wrong text happen in a third of all cases, 50 never.
+        seed = SEED_START[purpose] + 50 * (index // len(tasks))
+        for attempt in range(50):
+            question = task.question(seed + attempt, level)
+            if held_out(question) == (purpose == "eval"):
+                break
+        else:
+            raise TaskError(f"{task.name} has too few different questions at level {level}")
+        questions.append(question)
+    return questions
+
+
+_ANSWERS = {
+    "angle": re.compile(r"<<<(.*?)>>>(?!>)", re.DOTALL),
+    "boxed": re.compile(r"\\boxed\{((?:[^{}]|\{[^{}]*\})*)\}"),
+    "tags": re.compile(r"<answer>(.*?)</answer>", re.DOTALL),
+}
+_FENCED = re.compile(r"^```.*?(?:^```[ \t]*$|\Z)", re.DOTALL | re.MULTILINE)
+
+
+def extract_answer(text: str, answer_format: str = "angle") -> str | None:
+    """The last answer in the policy's own words, fenced code left out; None if there is none, or it is too long.
+
+    `text` must be what the policy wrote: tool output never belongs in it.
+    """
+    found = _ANSWERS[answer_format].findall(_FENCED.sub("", text))
+    answer = found[-1].strip() if found else ""
+    return answer if answer and len(answer) <= MAX_ANSWER else None
