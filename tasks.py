@@ -20,6 +20,7 @@ from collections.abc import Iterable
 import tasks_bbh  # noqa: F401  (importing a family registers its tasks)
 import tasks_gym_logic  # noqa: F401
 import tasks_gym_math  # noqa: F401
+import tasks_gym_search  # noqa: F401
 import tasks_gym_text  # noqa: F401
 import tasks_symbench  # noqa: F401
 from tasks_kit import ABILITIES, LEVELS, MAX_ANSWER, REGISTRY, Question, Task
@@ -39,11 +40,10 @@ class TaskError(ValueError):
 
 def select(selection: str) -> list[Task]:
     """Tasks by 'all', 'train', 'test', 'tiny', a suite, an ability, or names separated by commas."""
-    groups = {"all": lambda t: True, "tiny": lambda t: t.name in TINY}
     chosen: list[Task] = []
     for word in filter(None, (part.strip() for part in selection.split(","))):
-        wanted = groups.get(word, lambda t: word in (t.name, t.split, t.ability) or word.lower() == t.suite.lower())
-        found = [task for task in TASKS.values() if wanted(task)]
+        found = [task for task in TASKS.values() if word == "all" or (word == "tiny" and task.name in TINY)
+                 or word in (task.name, task.split, task.ability) or word.lower() == task.suite.lower()]
         if not found:
             raise TaskError(f"no task, suite or ability is called {word!r}: try tiny, train, test, all, "
                             f"{', '.join(ABILITIES)}, or a name that `python r1ci.py tasks` lists")

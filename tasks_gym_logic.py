@@ -1,5 +1,5 @@
-"""Reasoning-Gym tasks about logic, patterns and finding facts (names are the suite's, texts and code are ours)."""
-from tasks_kit import BOYS, GIRLS, WORDS, Draft, exact, grow, integer, task, text
+"""Reasoning-Gym tasks about logic, patterns and programs (names are the suite's, texts and code are ours)."""
+from tasks_kit import BOYS, GIRLS, Draft, exact, grow, integer, task
 
 
 @task("aiw", "RG", "train", "logic", exact(integer), text_solvable=True)
@@ -26,25 +26,3 @@ def aiw(rng, level):
         answer=str(same + change),
         reasoning=f"A {relative} of {name} has the {same} {asked} of {name}, {why[kind]}: {calculation} = "
                   f"{same + change}.")
-
-
-@task("needle_haystack", "RG", "train", "search", exact(text), text_solvable=True)
-def needle_haystack(rng, level):
-    verbs = "buys sells likes paints cleans finds hides draws".split()
-    count = grow(level, 4, 40)
-    names = rng.sample(GIRLS + BOYS, count)
-    pool = rng.sample(WORDS, grow(level, 50, 8))
-    pairs = rng.sample([(verb, thing) for verb in verbs for thing in pool], count)
-    facts = [f"{name} {verb} {thing}" for name, (verb, thing) in zip(names, pairs)]
-    asked = rng.randrange(count)
-    verb, thing = pairs[asked]
-    passage = ". ".join(facts) + "."
-    return Draft(
-        f"{passage}\nWho {verb} {thing}?\nAnswer format: one name.",
-        program=f"""
-            text = "{passage}"
-            for fact in text.split(". "):
-                if "{verb} {thing}" in fact:
-                    print(fact.split()[0])""",
-        answer=names[asked],
-        reasoning=f"The text says: {facts[asked]}. So it is {names[asked]}.")

@@ -133,7 +133,7 @@ _DECIMAL = re.compile(r"[+-]?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)?(?:\.[0-9]*)?(?
 def unwrapped(answer: str) -> str:
     """Without what models put round an answer: spaces, one pair of quotes or back-ticks, a final full stop."""
     answer = answer.strip()
-    if len(answer) > 1 and answer[-1] == "." and not answer[-2] == ".":
+    if len(answer) > 1 and answer[-1] == "." and answer[-2] != ".":
         answer = answer[:-1].rstrip()
     for quote in ("```", "`", '"', "'", "**", "$"):
         if len(answer) > 2 * len(quote) and answer.startswith(quote) and answer.endswith(quote):
