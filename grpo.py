@@ -1,0 +1,356 @@
+"""GRPO on episodes that use an interpreter.
+
+    python grpo.py                     the tiny model on this machine, warm start included (about 6 minutes)
+    python grpo.py --model 3b          QLoRA on one GPU
+    python grpo.py --resume            goes on after Ctrl-C or a crash
+
+One step: draw questions, sample a group of G episodes for each, reward every episode by rule, and compare within the
+group. No critic: the group's mean is the baseline.
+
+    advantage    A_i = (r_i - mean(r)) / std(r)                            over the G episodes of a question
+    ratio        rho_t = exp(log pi(t) - log pi_old(t))                    pi_old: the policy that sampled
+    loss         - 1/N sum_i 1/|y_i| sum_t min(rho_t A_i, clip(rho_t, 1-low, 1+high) A_i) + beta KL_t
+    KL           k3: exp(d) - d - 1 with d = log pi_ref(t) - log pi(t)     pi_ref: the policy RL started from
+
+t runs over the tokens that the policy wrote; |y_i| counts just those. The paper (arXiv 2505.21668) prints pi_ref in
+the ratio's denominator; that is a slip of the formula, it must be pi_old. Its settings: groups of 5, learning rate
+1e-6 on all parameters, beta 0.001. k3 is unbiased as a value, not as a gradient (paper.md pitfall 17); with one update
+per batch and beta this small the difference does not matter, and it is what the paper's code base does.
+"""
+import argparse
+import random
+import time
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+import evaluate
+import sandbox as sandboxes
+import sft
+from chat import ChatError
+from models import (
+    ModelError,
+    Reference,
+    add_arguments,
+    exists,
+    load,
+    positive,
+    run_name,
+    save,
+    score,
+    write_json,
+)
+from rollout import STOPS, Engine, Episode
+from runs import Run, RunError, fail, stoppable, trained_parameters
+from sft import make_optimizers, micro_batches, pad, training_mask
+from tasks import TaskError, draw, select
+
+
+# ------------------------------------------------------------------------------------------ the algorithm, as tensors
+def group_advantages(rewards: torch.Tensor, group_ids: torch.Tensor, scale: bool = True) -> torch.Tensor:
+    """Advantages (N,) of rewards (N,) relative to their group: (r - mean) / std, or r - mean with scale=False.
+
+    std is the sample standard deviation (n - 1), as in TRL and verl. A group whose rewards are all equal (also a group
+    of one) gives exactly 0: it carries no information, and dividing rounding noise by a tiny std would invent some.
+    """
+    advantages = torch.zeros_like(rewards)
+    for group in group_ids.unique():
+        members = group_ids == group
+        inside = rewards[members]
+        if inside.max() == inside.min():
+            continue
+        centred = inside - inside.mean()
+        advantages[members] = centred / inside.std() if scale else centred
+    return advantages
+
+
+def policy_loss(logprobs: torch.Tensor, old_logprobs: torch.Tensor, advantages: torch.Tensor, mask: torch.Tensor, *,
+                clip_low: float = 0.2, clip_high: float = 0.2, ref_logprobs: torch.Tensor | None = None,
+                kl_coef: float = 0.0, aggregate: str = "sequence", max_length: int | None = None,
+                normalizer: float | None = None) -> tuple[torch.Tensor, dict]:
+    """(loss, stats): the clipped surrogate with k3 KL over the trained tokens. logprobs, mask (B, T); advantages (B,)
+    or (B, T). A gradient step on the loss raises the probability of tokens with positive advantage.
+
+    aggregate, and the divisor that `normalizer` replaces (so that micro-batches of one step add up to the step):
+        "sequence"  mean over each sequence's trained tokens, then over sequences (the paper, GRPO); divisor B
+        "token"     mean over all trained tokens (DAPO); divisor: trained tokens
+        "constant"  sum over tokens / max_length, mean over sequences (Dr. GRPO); divisor B
+    Sequences without trained tokens add nothing. stats: sums over trained tokens and their count, for the log.
+    """
+    if aggregate not in ("sequence", "token", "constant"):
+        raise ValueError(f"aggregate must be sequence, token or constant, not {aggregate!r}")
+    mask = mask.to(logprobs.dtype)
+    if advantages.ndim == 1:
+        advantages = advantages[:, None]
+    trained = mask > 0
+    # Masked places get difference 0 *before* exp: inf * 0 would be NaN, also in the gradient (paper.md pitfall 4).
+    difference = torch.where(trained, logprobs - old_logprobs, 0.0)
+    ratio = difference.exp()
+    clipped = ratio.clamp(1 - clip_low, 1 + clip_high)
+    losses = -torch.minimum(ratio * advantages, clipped * advantages)
+    kl = torch.zeros_like(losses)
+    if ref_logprobs is not None:
+        d = torch.where(trained, ref_logprobs - logprobs, 0.0).clamp(-20, 20)
+        kl = d.exp() - d - 1
+        losses = losses + kl_coef * kl
+    losses = torch.where(trained, losses, 0.0)
+    if aggregate == "sequence":
+        total, divisor = (losses.sum(1) / mask.sum(1).clamp_min(1)).sum(), len(losses)
+    elif aggregate == "token":
+        total, divisor = losses.sum(), max(1, int(trained.sum()))
+    else:
+        total, divisor = losses.sum() / (max_length or losses.shape[1]), len(losses)
+    with torch.no_grad():
+        pinned = (ratio * advantages > clipped * advantages) & trained
+        stats = {"tokens": int(trained.sum()), "clipped": int(pinned.sum()), "kl": (kl * mask).sum().item(),
+                 "abs_difference": difference.abs().sum().item()}
+    return total / (divisor if normalizer is None else normalizer), stats
+
+
+# ------------------------------------------------------------------------------------------------------ rewards
+def outcome_reward(episode: Episode) -> float:
+    """1 for a right final answer, else 0 (the paper's first version)."""
+    return float(episode.correct)
+
+
+def shaped_reward(episode: Episode) -> float:
+    """The paper's second version: +1 right, +0.1 if every turn is well-formed and -0.1 otherwise, -0.1 beyond 6 turns.
+
+    Well-formed: every turn before the last holds a program, and the last one an answer.
+    """
+    well_formed = episode.stop == "answer" and all(turn.code is not None for turn in episode.turns[:-1])
+    return float(episode.correct) + (0.1 if well_formed else -0.1) - (0.1 if len(episode.turns) > 6 else 0.0)
+
+
+REWARDS = {"outcome": outcome_reward, "shaped": shaped_reward}
+
+
+# ------------------------------------------------------------------------------------------------------ one step
+def train_on(policy, reference: Reference | None, optimizer, episodes: list[Episode], advantages: torch.Tensor, args,
+             ) -> dict:
+    """Update the policy on these episodes; statistics of the update.
+
+    Episodes of dead groups (advantage 0) are skipped: they would cost a forward and a backward pass and change
+    nothing but the KL term. They stay in the divisor, so the objective is the mean over all N episodes.
+    """
+    device = next(policy.parameters()).device
+    dropped = [args.truncated == "drop" and e.stop == "length" for e in episodes]
+    live = [i for i, e in enumerate(episodes) if advantages[i] != 0 and not dropped[i] and 1 in e.mask]
+    count = {"sequence": len(episodes) - sum(dropped), "constant": len(episodes) - sum(dropped),
+             "token": sum(sum(e.mask) for e, out in zip(episodes, dropped) if not out)}
+    totals = {"loss": 0.0, "tokens": 0, "clipped": 0, "kl": 0.0, "abs_difference": 0.0, "entropy": 0.0, "grad_norm": 0.0}
+    old: dict[int, torch.Tensor] = {}
+    policy.train()
+    updates = 0
+    for epoch in range(args.epochs):
+        order = list(live)
+        random.Random(f"{args.seed}/{epoch}").shuffle(order)
+        size = -(-len(order) // args.minibatches) if order else 1
+        for start in range(0, len(order), size):
+            chosen = order[start:start + size]
+            scale = len(chosen) / len(live)  # a mini-batch is this share of the step
+            for group in micro_batches([len(episodes[i].ids) for i in chosen], args.micro_tokens):
+                group = [chosen[i] for i in group]
+                masks = [training_mask(episodes[i].mask, args.train_on_code_output) for i in group]
+                ids, mask = pad([episodes[i].ids for i in group], device), pad(masks, device)
+                logprobs, entropy = score(policy, ids, mask, args.temperature)
+                sampled = [episodes[i].logprobs for i in group]
+                old_logprobs = torch.nn.utils.rnn.pad_sequence([torch.tensor(p) for p in sampled], True).to(device)
+                if args.train_on_code_output:  # the sampler has no log-probabilities of what it did not write
+                    for row, i in enumerate(group):
+                        old.setdefault(i, logprobs[row, :len(episodes[i].ids)].detach())
+                        old_logprobs[row, :len(episodes[i].ids)] = old[i]
+                reference_logprobs = None
+                if reference is not None:
+                    with torch.no_grad(), reference.active() as frozen:
+                        reference_logprobs, _ = score(frozen, ids, mask, args.temperature)
+                loss, stats = policy_loss(
+                    logprobs, old_logprobs, advantages[group].to(device), mask, clip_low=args.clip_low,
+                    clip_high=args.clip_high, ref_logprobs=reference_logprobs, kl_coef=args.kl,
+                    aggregate=args.aggregate, max_length=args.episode_tokens,
+                    normalizer=max(1, count[args.aggregate]) * scale)
+                loss.backward()
+                totals["loss"] += loss.item()
+                totals["entropy"] += entropy.sum().item()
+                for name, value in stats.items():
+                    totals[name] += value
+            norm = torch.nn.utils.clip_grad_norm_(trained_parameters(policy).values(), args.max_grad_norm)
+            for one in optimizer:
+                one.step()
+                one.zero_grad(set_to_none=True)
+            totals["grad_norm"] += norm.item()
+            updates += 1
+    policy.eval()
+    tokens, updates = max(1, totals["tokens"]), max(1, updates)
+    return {"loss": totals["loss"] / updates, "entropy": totals["entropy"] / tokens, "kl": totals["kl"] / tokens,
+            "clip_share": totals["clipped"] / tokens, "logprob_error": totals["abs_difference"] / tokens,
+            "grad_norm": totals["grad_norm"] / updates, "trained_tokens": totals["tokens"]}
+
+
+def rollout_metrics(episodes: list[Episode], advantages: torch.Tensor, groups: torch.Tensor) -> dict:
+    """What the episodes of a step were like; a step that cannot learn says so here (invariant 9)."""
+    count = len(episodes)
+    programs = [turn for e in episodes for turn in e.turns if turn.status]
+    dead = sum(bool((advantages[groups == g] == 0).all()) for g in groups.unique()) / len(groups.unique())
+    sampled = sum(sum(e.mask) for e in episodes)
+    return {"reward": sum(e.reward for e in episodes) / count, "accuracy": sum(e.correct for e in episodes) / count,
+            "dead_groups": dead, **{f"stop_{stop}": sum(e.stop == stop for e in episodes) / count for stop in STOPS},
+            "calls": len(programs) / count, "code_share": sum(e.calls > 0 for e in episodes) / count,
+            "code_errors": sum(turn.status != "ok" for turn in programs) / max(1, len(programs)),
+            "sampled_tokens": sampled, "tokens_per_episode": sampled / count,
+            "turns_over_6": sum(len(e.turns) > 6 for e in episodes) / count,
+            "program_seconds": sum(turn.seconds for turn in programs)}
+
+
+def train(policy, reference: Reference | None, engine: Engine, run: Run, args) -> bool:
+    """The RL loop, resumable after every checkpoint. False if Ctrl-C stopped it early."""
+    tasks = select(args.tasks)
+    optimizer = make_optimizers(policy, "adamw", args.lr)
+    start = run.restore(policy, optimizer)
+    bar = tqdm(total=args.steps, initial=start, desc="GRPO", unit="step")
+    finished = start >= args.steps
+    with stoppable() as stopped:
+        for step in range(start, args.steps):
+            began = time.perf_counter()
+            waited = engine.seconds_waiting
+            questions = draw(tasks, "rl", args.questions, args.levels, start=step * args.questions)
+            episodes = engine.run(questions, args.samples, temperature=args.temperature,
+                                  seed=args.seed * 1_000_003 + step)
+            sampled = time.perf_counter()
+            for episode in episodes:
+                episode.reward = REWARDS[args.reward](episode)
+            groups = torch.arange(len(questions)).repeat_interleave(args.samples)
+            rewards = torch.tensor([e.reward for e in episodes])
+            advantages = group_advantages(rewards, groups, scale=args.advantage == "std")
+            metrics = {"step": step, **rollout_metrics(episodes, advantages, groups)}
+            metrics |= train_on(policy, reference, optimizer, episodes, advantages, args)
+            ended = time.perf_counter()
+            metrics |= {"seconds_rollout": sampled - began, "seconds_sandbox": engine.seconds_waiting - waited,
+                        "seconds_training": ended - sampled,
+                        "tokens_per_second": metrics["sampled_tokens"] / (sampled - began)}
+            run.log(metrics)
+            run.log_episodes([{"step": step, "advantage": advantages[i].item(), **episodes[i].record(engine.chat)}
+                              for i in range(0, len(episodes), max(1, len(episodes) // args.log_episodes))])
+            bar.update()
+            bar.set_postfix(reward=f"{metrics['reward']:.2f}", code=f"{metrics['code_share']:.2f}",
+                            calls=f"{metrics['calls']:.2f}", dead=f"{metrics['dead_groups']:.2f}",
+                            tok_s=f"{metrics['tokens_per_second']:.0f}")
+            finished = step + 1 == args.steps
+            if (step + 1) % args.save_every == 0 or finished or stopped():
+                run.checkpoint(policy, optimizer, step + 1)
+            if stopped():
+                break
+    bar.close()
+    return finished
+
+
+# --------------------------------------------------------------------------------------------------- the command
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line; defaults come from the preset of --model."""
+    first = argparse.ArgumentParser(add_help=False)
+    first.add_argument("--model", default="tiny")
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], allow_abbrev=False,
+                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    values = add_arguments(parser, first.parse_known_args(argv)[0].model)
+    settings = values["rl"]
+    group = parser.add_argument_group("training")
+    group.add_argument("--init", choices=("auto", "sft", "base"), default="auto", help="start from the SFT checkpoint "
+                       "or cold from the base model; auto: SFT if there is one (tiny makes one)")
+    group.add_argument("--lr", type=float, default=settings["lr"])
+    group.add_argument("--questions", type=positive, default=settings["questions"], help="questions per step")
+    group.add_argument("--samples", type=positive, default=settings["samples"], help="episodes per question (G)")
+    group.add_argument("--steps", type=positive, default=settings["steps"])
+    group.add_argument("--epochs", type=positive, default=1, help="passes over each step's episodes")
+    group.add_argument("--minibatches", type=positive, default=1, help="updates per pass")
+    group.add_argument("--temperature", type=float, default=1.0, help="of sampling and of scoring")
+    group.add_argument("--reward", choices=tuple(REWARDS), default="outcome")
+    group.add_argument("--advantage", choices=("std", "mean"), default="std", help="divide by the group's std or not")
+    group.add_argument("--aggregate", choices=("sequence", "token", "constant"), default="sequence")
+    group.add_argument("--clip-low", type=float, default=0.2)
+    group.add_argument("--clip-high", type=float, default=0.2)
+    group.add_argument("--kl", type=float, default=settings["kl"], help="coefficient of the KL term; 0: no reference")
+    group.add_argument("--truncated", choices=("keep", "drop"), default="keep", help="episodes cut at a length limit: "
+                       "keep them with their reward, or leave them out of the loss")
+    group.add_argument("--train-on-code-output", action="store_true", help="ablation: do not mask results")
+    group.add_argument("--max-grad-norm", type=float, default=1.0)
+    group.add_argument("--micro-tokens", type=positive, default=values["micro_tokens"], help="tokens per forward pass")
+    group.add_argument("--no-gradient-checkpointing", dest="gradient_checkpointing", action="store_false",
+                       default=values["gradient_checkpointing"])
+    group.add_argument("--seed", type=int, default=0)
+    group = parser.add_argument_group("run")
+    group.add_argument("--eval-questions", type=int, default=values["eval_questions"], help="before and after; 0: none")
+    group.add_argument("--eval-temperature", type=float, default=values["eval_temperature"])
+    group.add_argument("--log-episodes", type=positive, default=4, help="episodes per step written to episodes.jsonl")
+    group.add_argument("--save-every", type=positive, default=settings["save_every"], help="steps between checkpoints")
+    group.add_argument("--out", type=Path, help="run folder (default: runs/MODEL/grpo)")
+    group.add_argument("--sft-run", type=Path, help="folder of the SFT checkpoint (default: runs/MODEL/sft)")
+    group.add_argument("--resume", action="store_true", help="go on with an interrupted run")
+    group.add_argument("--overwrite", action="store_true", help="start again in a used folder")
+    sandboxes.add_arguments(parser)
+    args = parser.parse_args(argv)
+    folder = Path("runs") / run_name(args.model)
+    args.out, args.sft_run = args.out or folder / "grpo", args.sft_run or folder / "sft"
+    return args
+
+
+def starting_point(args: argparse.Namespace) -> Path | None:
+    """The SFT folder to start from, made now for the tiny model; None for a cold start."""
+    if args.init == "base" or args.random_weights:
+        return None
+    if exists(args.sft_run):
+        return args.sft_run
+    if args.model == "tiny":
+        resume = (args.sft_run / "config.json").exists()
+        print(f"No warm start in {args.sft_run} yet: making one now (supervised fine-tuning, about 3 minutes, once).")
+        if not sft.main(["--model", "tiny", "--out", str(args.sft_run), *(["--resume"] if resume else [])]):
+            raise SystemExit(130)
+        return args.sft_run
+    if args.init == "sft":
+        raise RunError(f"there is no SFT checkpoint in {args.sft_run}: make one with python sft.py --model {args.model}")
+    print(f"No SFT checkpoint in {args.sft_run}: this is a cold start from the base model. The paper finds that a warm "
+          f"start matters most: python sft.py --model {args.model}")
+    return None
+
+
+def main(argv: list[str] | None = None) -> dict | None:
+    """Warm start, evaluate, train, evaluate, show. Bad input: one line, exit code 2."""
+    try:
+        args = parse(argv)
+        select(args.tasks)
+        run = Run(args.out, vars(args), args.resume, args.overwrite)
+        warm = starting_point(args)
+        policy, tokenizer = load(args.model, checkpoint_folder=warm, dtype=args.dtype, quantize=args.quantize,
+                                 lora_rank=args.lora_rank, random_weights=args.random_weights, layers=args.layers,
+                                 device=args.device, gradient_checkpointing=args.gradient_checkpointing, seed=args.seed)
+        adapter = warm / "adapter" if warm and (warm / "adapter").is_dir() else None
+        reference = Reference(policy, adapter) if args.kl else None
+        box = sandboxes.from_args(args)
+        engine = evaluate.make_engine(policy, tokenizer, box, args)
+        held_out = draw(select(args.tasks), "eval", args.eval_questions, args.levels)
+    except (ModelError, RunError, TaskError, ChatError, sandboxes.SandboxError) as error:
+        fail(error)
+    with box:
+        results, episodes = {}, []
+        if held_out:
+            results["after SFT" if warm else "before"], _ = evaluate.evaluate(
+                engine, held_out, temperature=args.eval_temperature, name="before")
+        if not train(policy, reference, engine, run, args):
+            print(f"Stopped. Go on with: python grpo.py --model {args.model} --out {args.out} --resume")
+            raise SystemExit(130)
+        save(policy, tokenizer, run.folder)
+        if held_out:
+            results["after GRPO"], episodes = evaluate.evaluate(
+                engine, held_out, temperature=args.eval_temperature, name="after")
+    if not held_out:
+        print(f"GRPO: {args.steps} steps; saved in {run.folder}")
+        return None
+    write_json(run.folder / "eval.json", results)
+    print("\n" + evaluate.table(results))
+    shown = next((e for e in episodes if e.correct and e.calls), episodes[0])
+    print(f"\nOne episode after GRPO:\n{evaluate.show(shown)}\n\nSaved in {run.folder}")
+    return results
+
+
+if __name__ == "__main__":
+    main()

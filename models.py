@@ -1,0 +1,393 @@
+"""Policies: the presets behind `--model`, the tiny model, loading (NF4, bf16, LoRA), and scoring.
+
+One dial. A preset says everything that depends on the size of the model; each value is the default of the flag of the
+same name, so `python grpo.py --model 3b --lr 1e-5` changes one thing and `--help` shows the rest.
+
+    tiny            1.8 M parameters, made here and trained from nothing: watches the whole pipeline on a laptop
+    smollm2         135 M, the smallest real chat model        0.5b 1.5b 3b 7b 14b   Qwen2.5-Instruct (7b, 14b: -1M)
+    r1-distill-7b, r1-distill-14b                              any hub id, any local folder
+
+A policy is an ordinary transformers model (or a PEFT model round one). Two functions read it: the rollout engine runs
+its backbone on a cache, and `score` computes log-probabilities of given tokens:
+
+    ids (B, T) -> backbone -> hidden (B, T, H) -> only positions that predict a trained token -> (N, H)
+        -> in chunks: LM head, log-softmax, entropy, recomputed in backward -> logprobs (B, T)
+
+The full logits (B, T, V) would be the largest tensor of all by far (paper.md pitfall 27); they never exist.
+"""
+import argparse
+import copy
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch.utils.checkpoint import checkpoint
+
+from chat import MODES, PROMPTS, RESULTS, head_prompt
+from tasks import select
+from tasks_kit import BOYS, GIRLS, WORDS
+from trajectories import WORDINGS, block
+
+# What all pretrained models share. Learning rates: the paper trains all parameters (RL at 1e-6); LoRA wants 10 to 100
+# times as much (paper.md pitfall 24), so 1e-5 for RL and 1e-4 for SFT. KL, group size, temperature: the paper's.
+PRETRAINED = {
+    "dtype": "bfloat16", "quantize": "none", "lora_rank": 32, "tasks": "train", "levels": "1-5", "style": "full",
+    "turn_tokens": 768, "episode_tokens": 4096, "calls": 8, "results_chars": 2000, "slots": 64,
+    "eval_questions": 128, "eval_temperature": 0.6, "micro_tokens": 8192, "gradient_checkpointing": True,
+    "sft": {"lr": 1e-4, "batch": 32, "epochs": 3, "steps": 0, "per_task": 70, "text_share": 0.2, "multi_share": 0.3,
+            "optimizer": "adamw"},
+    "rl": {"lr": 1e-5, "questions": 25, "samples": 5, "steps": 150, "kl": 0.001, "save_every": 10},
+}
+TINY = {
+    "dtype": "float32", "quantize": "none", "lora_rank": 0, "tasks": "tiny", "levels": "1", "style": "short",
+    "turn_tokens": 96, "episode_tokens": 320, "calls": 4, "results_chars": 300, "slots": 128,
+    "eval_questions": 400, "eval_temperature": 1.0, "micro_tokens": 8192, "gradient_checkpointing": False,
+    "sft": {"lr": 3e-3, "batch": 32, "epochs": 1, "steps": 550, "per_task": 1500, "text_share": 0.55,
+            "multi_share": 0.2, "optimizer": "muon"},
+    "rl": {"lr": 1e-4, "questions": 16, "samples": 8, "steps": 60, "kl": 0.001, "save_every": 10},
+}
+
+
+def _pretrained(hub: str, **changes) -> dict:
+    sft, rl = changes.pop("sft", {}), changes.pop("rl", {})
+    return {**PRETRAINED, "hub": hub, **changes, "sft": {**PRETRAINED["sft"], **sft}, "rl": {**PRETRAINED["rl"], **rl}}
+
+
+SMALL = {"turn_tokens": 256, "episode_tokens": 1536, "calls": 4, "results_chars": 1000, "eval_questions": 64,
+         "rl": {"questions": 8, "samples": 8}}
+PRESETS = {
+    "tiny": {**TINY, "hub": None},
+    "smollm2": _pretrained("HuggingFaceTB/SmolLM2-135M-Instruct", gradient_checkpointing=False, **SMALL),
+    "0.5b": _pretrained("Qwen/Qwen2.5-0.5B-Instruct", **SMALL),
+    "1.5b": _pretrained("Qwen/Qwen2.5-1.5B-Instruct"),
+    "3b": _pretrained("Qwen/Qwen2.5-3B-Instruct", quantize="nf4"),
+    "7b": _pretrained("Qwen/Qwen2.5-7B-Instruct-1M", quantize="nf4", slots=48),
+    "14b": _pretrained("Qwen/Qwen2.5-14B-Instruct-1M", quantize="nf4", slots=32),
+    "r1-distill-7b": _pretrained("deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", quantize="nf4", slots=48),
+    "r1-distill-14b": _pretrained("deepseek-ai/DeepSeek-R1-Distill-Qwen-14B", quantize="nf4", slots=32),
+}
+# The shapes of the presets, for --random-weights (no download needed to measure memory and speed).
+SHAPES = {  # layers, hidden, heads, key/value heads, MLP, vocabulary, tied embeddings
+    "smollm2": (30, 576, 9, 3, 1536, 49152, True),
+    "0.5b": (24, 896, 14, 2, 4864, 151936, True),
+    "1.5b": (28, 1536, 12, 2, 8960, 151936, True),
+    "3b": (36, 2048, 16, 2, 11008, 151936, True),
+    "7b": (28, 3584, 28, 4, 18944, 152064, False),
+    "14b": (48, 5120, 40, 8, 13824, 152064, False),
+}
+SHAPES |= {"r1-distill-7b": SHAPES["7b"], "r1-distill-14b": SHAPES["14b"]}
+
+
+class ModelError(ValueError):
+    """A model that cannot be had; the message says what is wrong and what would be right."""
+
+
+# ------------------------------------------------------------------------------------------- names and settings
+def preset(model: str) -> dict:
+    """The settings of a preset, or for a hub id or folder those of a small pretrained model (a copy)."""
+    if model in PRESETS:
+        return copy.deepcopy(PRESETS[model])
+    path = Path(model).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ModelError(f"{model} is a folder without config.json, so it is no model; give a folder that "
+                             "transformers can load")
+        return _pretrained(str(path), **SMALL)
+    if model.count("/") == 1 and not model.startswith((".", "/", "~")):
+        return _pretrained(model)
+    raise ModelError(f"unknown model {model!r}: choose {', '.join(PRESETS)}, a hub id (org/name) or a local folder")
+
+
+def run_name(model: str) -> str:
+    """The name of a model in run folders: 'tiny', 'Qwen--Qwen2.5-3B', the last part of a local path."""
+    path = Path(model).expanduser()
+    return path.resolve().name if path.is_dir() else model.replace("/", "--")
+
+
+def add_arguments(parser: argparse.ArgumentParser, model: str) -> dict:
+    """Flags about the model and the limits of an episode, with the preset's values as defaults; the preset."""
+    values = preset(model)
+    group = parser.add_argument_group("model")
+    group.add_argument("--model", default="tiny", help="preset, hub id or local folder")
+    group.add_argument("--dtype", choices=("float32", "bfloat16"), default=values["dtype"])
+    group.add_argument("--quantize", choices=("none", "nf4", "int8"), default=values["quantize"],
+                       help="how the frozen base is stored (QLoRA: nf4)")
+    group.add_argument("--lora-rank", type=int, default=values["lora_rank"], help="0 trains all parameters")
+    group.add_argument("--random-weights", action="store_true", help="the model's shape without its weights")
+    group.add_argument("--layers", type=int, help="keep only so many layers (with --random-weights)")
+    group.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    group = parser.add_argument_group("episodes")
+    group.add_argument("--tasks", default=values["tasks"], help="tiny, train, test, all, an ability, or task names")
+    group.add_argument("--levels", type=parse_levels, default=parse_levels(values["levels"]),
+                       help="difficulty: 1, 1-3, 2,4")
+    group.add_argument("--mode", choices=("interpreter", "text", "code"), default="interpreter")
+    group.add_argument("--style", choices=tuple(PROMPTS), default=values["style"], help="wording of the head prompt")
+    group.add_argument("--answer-format", choices=("angle", "boxed", "tags"), default="angle")
+    for name, what in (("turn_tokens", "most tokens in one turn"), ("episode_tokens", "most tokens in all"),
+                       ("calls", "most programs"), ("results_chars", "most characters of output shown"),
+                       ("slots", "episodes decoded at once")):
+        group.add_argument("--" + name.replace("_", "-"), type=positive, default=values[name], help=what)
+    return values
+
+
+def parse_levels(text: str | tuple) -> tuple[int, ...]:
+    """'1-3,5' -> (1, 2, 3, 5)."""
+    if isinstance(text, tuple):
+        return text
+    levels = []
+    for part in text.split(","):
+        low, _, high = part.strip().partition("-")
+        if not low.isdigit() or not (high or low).isdigit():
+            raise argparse.ArgumentTypeError(f"levels are numbers from 1 to 5, such as 1-3 or 2,4, not {text!r}")
+        levels += range(int(low), int(high or low) + 1)
+    if not levels or not set(levels) <= {1, 2, 3, 4, 5}:
+        raise argparse.ArgumentTypeError(f"levels go from 1 (easy) to 5 (hard), not {text!r}")
+    return tuple(levels)
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1, for argparse."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"a whole number from 1 on is needed, not {text!r}")
+    return int(text)
+
+
+# ------------------------------------------------------------------------------------------------ the tiny model
+TEMPLATE = ("{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>\\n' }}{% endfor %}"
+            "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}")
+
+
+def tiny_texts() -> Iterable[str]:
+    """What the tiny tokenizer learns its merges from: questions, programs and wordings of the tiny tasks."""
+    fixed = [head_prompt(mode, "short") for mode in MODES] + [text for texts in WORDINGS.values() for text in texts]
+    fixed += ["system\n", "user\n", "assistant\n", RESULTS, "<<<", ">>>", "True", "Traceback (most recent call last):"]
+    yield from fixed * 50
+    for task in select("tiny"):
+        for seed in range(150):
+            question = task.question(seed, 1)
+            yield from (question.prompt, block(question.data["program"]), question.data["reasoning"] or "",
+                        question.data["recheck"] or "")
+
+
+def tiny_tokenizer():
+    """A byte-level BPE tokenizer with ChatML tokens, made from the tasks' own texts (about 1,700 tokens).
+
+    Two choices make copying learnable for so small a model: digits stand alone, and the words and names that the
+    questions draw are one token each, the same with and without a space before them.
+    """
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    pieces = r"[0-9]| ?[A-Za-z]+| ?[^\sA-Za-z0-9]+|\n *| +"
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Split(Regex(pieces), "isolated"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    tokenizer.decoder = decoders.ByteLevel()
+    words = [AddedToken(word, single_word=True, normalized=False) for word in (*WORDS, *GIRLS, *BOYS)]
+    tokenizer.add_tokens(words)  # before training, so that no merge is spent on them
+    tokenizer.train_from_iterator(tiny_texts(), trainers.BpeTrainer(
+        vocab_size=1200, special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False))
+    tokenizer.add_tokens(words)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>",
+                                   additional_special_tokens=["<|im_start|>"], chat_template=TEMPLATE,
+                                   clean_up_tokenization_spaces=False)
+
+
+def shape_config(layers, hidden, heads, kv_heads, mlp, vocabulary, tied):
+    """A Qwen2 configuration."""
+    from transformers import Qwen2Config
+    return Qwen2Config(num_hidden_layers=layers, hidden_size=hidden, num_attention_heads=heads,
+                       num_key_value_heads=kv_heads, intermediate_size=mlp, vocab_size=vocabulary,
+                       tie_word_embeddings=tied, max_position_embeddings=32768)
+
+
+# ------------------------------------------------------------------------------------------------------- loading
+def load(model: str, *, checkpoint_folder: Path | None = None, dtype: str = "bfloat16", quantize: str = "none",
+         lora_rank: int = 0, random_weights: bool = False, layers: int | None = None, device: str = "cpu",
+         gradient_checkpointing: bool = False, seed: int = 0, trainable: bool = True):
+    """(policy, tokenizer). `checkpoint_folder`: a stage's run folder with adapter/ or model/ to start from.
+
+    Raises ModelError with one clear line: unknown name, no weights, hub not reachable, wrong combination.
+    """
+    if quantize != "none" and lora_rank == 0 and trainable:
+        raise ModelError("quantised weights cannot be trained themselves: use --lora-rank above 0, or --quantize none")
+    torch.manual_seed(seed)
+    full = checkpoint_folder and (checkpoint_folder / "model")
+    source = str(full) if full and full.is_dir() else preset(model)["hub"]
+    if source is None or random_weights:
+        policy, tokenizer = _from_nothing(model, layers, dtype, quantize, device)
+    else:
+        policy, tokenizer = _from_weights(source, dtype, quantize, device)
+    if gradient_checkpointing and trainable:
+        policy.gradient_checkpointing_enable({"use_reentrant": False})
+    adapter = checkpoint_folder and (checkpoint_folder / "adapter")
+    if adapter and adapter.is_dir():
+        from peft import PeftModel
+        policy = PeftModel.from_pretrained(policy, str(adapter), is_trainable=trainable)
+    elif lora_rank and trainable:
+        from peft import LoraConfig, get_peft_model
+        # Dropout 0: in RL the scored policy must be the sampled one (invariant 4).
+        policy = get_peft_model(policy, LoraConfig(r=lora_rank, lora_alpha=2 * lora_rank, lora_dropout=0.0,
+                                                   target_modules="all-linear", task_type="CAUSAL_LM"))
+    if not trainable:
+        policy.requires_grad_(False)
+    return policy.eval(), tokenizer
+
+
+def _from_nothing(model: str, layers: int | None, dtype: str, quantize: str, device: str):
+    from transformers import AutoModelForCausalLM
+    if model != "tiny" and model not in SHAPES:
+        raise ModelError(f"--random-weights knows the shapes of {', '.join(SHAPES)}, not of {model!r}")
+    tokenizer = tiny_tokenizer()
+    shape = (4, 192, 4, 2, 512, len(tokenizer), True) if model == "tiny" else SHAPES[model]
+    config = shape_config(*(layers or shape[0], *shape[1:]))
+    config.eos_token_id, config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
+    with torch.device("cpu" if quantize != "none" else device):
+        policy = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype), attn_implementation="sdpa")
+    if quantize == "none":
+        return policy, tokenizer
+    with tempfile.TemporaryDirectory() as folder:  # bitsandbytes quantises while it loads, so there must be a file
+        policy.save_pretrained(folder)
+        del policy
+        policy, _ = _from_weights(folder, dtype, quantize, device, tokenizer)
+    return policy, tokenizer
+
+
+def _from_weights(source: str, dtype: str, quantize: str, device: str, tokenizer=None):
+    from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+    stored = {"nf4": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True,
+                      "bnb_4bit_compute_dtype": getattr(torch, dtype)}, "int8": {"load_in_8bit": True}}
+    extra = {"quantization_config": BitsAndBytesConfig(**stored[quantize])} if quantize != "none" else {}
+    try:
+        tokenizer = tokenizer or AutoTokenizer.from_pretrained(source)
+        policy = AutoModelForCausalLM.from_pretrained(source, dtype=getattr(torch, dtype), device_map={"": device},
+                                                      attn_implementation="sdpa", **extra)
+    except (OSError, ValueError) as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise ModelError(f"cannot load {source!r}: {first_line} (no network? give --model a local folder, or tiny)"
+                         ) from None
+    return policy, tokenizer
+
+
+def save(policy, tokenizer, folder: Path) -> None:
+    """Write adapter/ (PEFT) or model/ under a stage's run folder: to a temporary name first, then renamed."""
+    name = "adapter" if hasattr(policy, "peft_config") else "model"
+    fresh, final, old = folder / f"{name}.new", folder / name, folder / f"{name}.old"
+    shutil.rmtree(fresh, ignore_errors=True)
+    extra = {"selected_adapters": ["default"]} if name == "adapter" else {}
+    policy.save_pretrained(str(fresh), **extra)
+    tokenizer.save_pretrained(str(fresh))
+    shutil.rmtree(old, ignore_errors=True)
+    if final.exists():
+        os.replace(final, old)
+    os.replace(fresh, final)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def exists(folder: Path) -> bool:
+    """Is there a saved policy in this run folder?"""
+    return (folder / "adapter" / "adapter_config.json").is_file() or (folder / "model" / "config.json").is_file()
+
+
+# ------------------------------------------------------------------------------------------------------- scoring
+def unwrap(policy):
+    """The transformers model itself: backbone in `.model`, LM head in `.get_output_embeddings()`.
+
+    LoRA layers live inside the modules, so they act also when PEFT's wrapper is left out.
+    """
+    return policy.get_base_model() if hasattr(policy, "get_base_model") else policy
+
+
+def backbone(policy):
+    """The model without its LM head: ids -> hidden states."""
+    inner = unwrap(policy)
+    return getattr(inner, inner.base_model_prefix)
+
+
+def token_logprobs(logits: torch.Tensor, ids: torch.Tensor, temperature: float = 1.0
+                   ) -> tuple[torch.Tensor, torch.Tensor]:
+    """(logprobs, entropy) of shape ids.shape. logits (..., V) at a place already predict the id at that place.
+
+    Computed in float32 (float64 for float64 logits), of the distribution that was sampled: logits / temperature.
+    """
+    logits = (logits if logits.dtype == torch.float64 else logits.float()) / temperature
+    logprobs = F.log_softmax(logits, dim=-1)
+    entropy = -(logprobs.exp() * logprobs.clamp_min(-1e4)).sum(-1)  # a logit of -inf counts 0, not NaN
+    return logprobs.gather(-1, ids.unsqueeze(-1)).squeeze(-1), entropy
+
+
+def score(policy, ids: torch.Tensor, mask: torch.Tensor, temperature: float = 1.0, chunk: int = 1024
+          ) -> tuple[torch.Tensor, torch.Tensor]:
+    """(logprobs, entropy), each (B, T): of token ids[b, t] given what stands before it, where mask[b, t]; 0 elsewhere.
+
+    ids (B, T) are padded on the right with anything. No attention mask is needed: attention is causal, so padding
+    behind a token cannot reach it, and a pad token that equals end-of-turn (paper.md pitfall 5) cannot do harm.
+    """
+    hidden = backbone(policy)(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]  # (B, T-1, H)
+    trained = mask[:, 1:].bool()  # token t is predicted at position t-1; the first token never is
+    states, targets = hidden[trained], ids[:, 1:][trained]  # (N, H), (N,)
+    head = unwrap(policy).get_output_embeddings()
+
+    def read(states, targets):
+        return token_logprobs(head(states), targets, temperature)
+
+    parts = []
+    for start in range(0, len(targets), chunk):
+        piece = states[start:start + chunk], targets[start:start + chunk]
+        # Recompute the (chunk, V) logits in backward instead of keeping them.
+        parts.append(checkpoint(read, *piece, use_reentrant=False) if torch.is_grad_enabled() else read(*piece))
+    where = F.pad(trained, (1, 0))
+    empty = states.new_zeros(ids.shape, dtype=torch.float32)
+    if not parts:
+        return empty + 0 * states.sum(), empty
+    logprobs, entropy = (torch.cat(values).float() for values in zip(*parts))
+    return empty.masked_scatter(where, logprobs), empty.masked_scatter(where, entropy.detach())
+
+
+class Reference:
+    """The policy that RL started from, frozen: what the KL term measures the distance to (invariant 7).
+
+    With full parameters it is a copy. With LoRA it is a second, frozen copy of the SFT adapter on the same base (the
+    adapter switched *off* would be the base model before SFT, and KL would pull back to the cold start: paper.md
+    pitfall 18); only a cold start with LoRA refers to the base itself.
+    """
+
+    def __init__(self, policy, adapter: Path | None = None):
+        self.policy, self.kind = policy, "copy"
+        if hasattr(policy, "peft_config"):
+            self.kind = "adapter" if adapter else "base"
+            if adapter:
+                policy.load_adapter(str(adapter), adapter_name="reference", is_trainable=False)
+                policy.set_adapter("default")
+        else:
+            self.policy = copy.deepcopy(policy).requires_grad_(False)
+
+    @contextmanager
+    def active(self):
+        """Yields the policy to score with; switches adapters back at the end."""
+        if self.kind == "copy":
+            yield self.policy
+        elif self.kind == "base":
+            with self.policy.disable_adapter():
+                yield self.policy
+        else:
+            self.policy.set_adapter("reference")
+            try:
+                yield self.policy
+            finally:
+                self.policy.set_adapter("default")
+
+
+def write_json(path: Path, value) -> None:
+    """Write JSON so that a reader never sees half a file."""
+    fresh = path.with_name(path.name + ".new")
+    fresh.write_text(json.dumps(value, indent=1, default=str) + "\n")
+    os.replace(fresh, path)

@@ -1,0 +1,151 @@
+"""Worked conversations to warm-start from: oracle programs really run, wrapped in words, kept only if right.
+
+The paper's teacher is GPT-4o: it solves each question in several ways (words only, code, free choice), and the
+conversations whose final answer is right are kept, at most 70 per task, with multi-turn ones raised on purpose.
+Without a teacher we have something better and something worse: an oracle program for every task (always right, never
+creative). From it come five kinds of conversation:
+
+    reason   a worked solution in words                            text-solvable tasks only
+    guess    the right answer straight away, in words              right, but nothing that words could compute
+    code     a program, its real output, the answer
+    repair   a program with a slip, the real error, the repaired program, its output, the answer
+    recheck  a program, its output, a second program that tests it another way, the answer
+
+`guess` is the honest part of any teacher's data: right answers that came without visible work. A model trained on it
+knows two ways to answer and no way to choose, which is exactly what reinforcement learning is there to teach.
+Every program of every conversation runs in the sandbox; what is shown is what it printed.
+"""
+import random
+from collections import defaultdict
+from collections.abc import Iterable
+
+from chat import RESULTS, Chat, state_answer
+from sandbox import Sandbox
+from tasks import TASKS, Question
+
+KINDS = ("reason", "guess", "code", "repair", "recheck")
+WORDINGS = {
+    "reason": ["I think step by step. ", "I can see this without a program. ", "In words: "],
+    "guess": ["I answer directly.", "The answer is clear to me.", "No program is needed here."],
+    "code": ["I write a program.", "A program will tell.", "Let me run python."],
+    "answer": ["The program says so.", "The output is the answer.", "This is the result."],
+    "error": ["That failed: {error} I repair it.", "There was a slip: {error} Once more.", "I see: {error} I fix this."],
+    "check": ["I check this another way.", "Let me test that.", "Before I answer, a test."],
+    "checked": ["The test agrees.", "It holds.", "Both ways agree."],
+}
+
+
+def block(program: str) -> str:
+    """A program as the policy writes it."""
+    return f"```python\n{program.strip()}\n```"
+
+
+def slip(program: str, rng: random.Random) -> str:
+    """The program with one of the slips that programmers make: a misspelt name, a lost bracket or a lost import."""
+    lines = program.splitlines()
+    last = max(i for i, line in enumerate(lines) if "print(" in line)
+    slips = [lines[:last] + [lines[last].replace("print(", "pritn(", 1)] + lines[last + 1:]]
+    if lines[last].endswith(")"):
+        slips.append(lines[:last] + [lines[last][:-1]] + lines[last + 1:])
+    if any("import " in line for line in lines):
+        slips.append([line for line in lines if "import " not in line])
+    return "\n".join(rng.choice(slips))
+
+
+def choose_kind(question: Question, rng: random.Random, text_share: float, multi_share: float) -> str:
+    """Which kind of conversation: words with probability `text_share`, else code; of that, `multi_share` multi-turn."""
+    if rng.random() < text_share:
+        return "reason" if question.data["reasoning"] else "guess"
+    if rng.random() < multi_share:
+        return "recheck" if question.data["recheck"] and rng.random() < 0.5 else "repair"
+    return "code"
+
+
+def programs_of(question: Question, kind: str, rng: random.Random) -> list[str]:
+    """The programs to run, in order (the recheck program is filled in when the first output is known)."""
+    oracle = TASKS[question.task].oracle(question)
+    return [slip(oracle, rng), oracle] if kind == "repair" else [oracle]
+
+
+def make(questions: Iterable[Question], chat: Chat, sandbox: Sandbox, *, text_share: float = 0.5,
+         multi_share: float = 0.2, per_task: int = 70, keep_wrong: bool = False, progress=None) -> list[dict]:
+    """Conversations for these questions: [{"task", "seed", "level", "kind", "messages"}], at most `per_task` each.
+
+    A conversation is kept if its final answer passes the task's check (the paper's rule; `keep_wrong` switches it
+    off, which changes nothing for oracle programs unless one fails). Deterministic: kind and wording are drawn from
+    the question's own name, seed and level.
+    """
+    started = []
+    for question in questions:  # all first programs are under way before the first result is read
+        rng = random.Random(f"trajectory/{question.task}/{question.level}/{question.seed}")
+        kind = choose_kind(question, rng, text_share, multi_share)
+        if kind == "reason":
+            started.append((question, kind, rng, [], []))
+            continue
+        programs = programs_of(question, kind, rng)
+        started.append((question, kind, rng, programs, [sandbox.submit(program) for program in programs]))
+
+    kept, count = [], defaultdict(int)
+    for question, kind, rng, programs, futures in started:
+        if progress is not None:
+            progress.update()
+        results = [future.result() for future in futures]
+        if count[question.task] >= per_task:
+            continue
+        turns, answer = converse(question, kind, rng, programs, results, sandbox)
+        if turns is None or not (keep_wrong or TASKS[question.task].check(question, answer)):
+            continue
+        turns[-1] += state_answer(answer, chat.answer_format)
+        messages = chat.messages(question.prompt)
+        for i, turn in enumerate(turns):  # policy and platform in turn
+            messages.append({"role": "user" if i % 2 else "assistant", "content": turn})
+        count[question.task] += 1
+        kept.append({"task": question.task, "seed": question.seed, "level": question.level, "kind": kind,
+                     "messages": messages})
+    return kept
+
+
+def converse(question: Question, kind: str, rng: random.Random, programs: list[str], results: list,
+             sandbox: Sandbox) -> tuple[list[str] | None, str]:
+    """The turns of one conversation (policy, platform, policy ..) and its answer; None if a program misbehaved."""
+    def say(what: str, **values) -> str:
+        return rng.choice(WORDINGS[what]).format(**values)
+
+    if kind == "reason":
+        worked, _, answer = TASKS[question.task].reasoning(question).rpartition("<<<")
+        return [say("reason") + worked], answer.removesuffix(">>>")
+    answer = results[-1].stdout.strip()
+    if results[-1].status != "ok" or results[-1].truncated:
+        return None, ""
+    if kind == "guess":
+        return [say("guess") + " "], answer
+    turns = [f"{say('code')}\n{block(programs[0])}", RESULTS + results[0].for_model()]
+    if kind == "repair":
+        if results[0].status != "error":  # this slip happened to do no harm
+            return None, ""
+        error = results[0].for_model().strip().splitlines()[-1]
+        turns += [f"{say('error', error=error)}\n{block(programs[1])}", RESULTS + results[1].for_model()]
+    if kind == "recheck":
+        program = question.data["recheck"].replace("{answer}", answer)
+        result = sandbox.run(program)
+        if result.stdout.strip() != "True":
+            return None, ""
+        return [*turns, f"{say('check')}\n{block(program)}", RESULTS + result.for_model(), say("checked") + " "], answer
+    return [*turns, say("answer") + " "], answer
+
+
+def encode(chat: Chat, messages: list[dict]) -> tuple[list[int], list[int]]:
+    """A conversation as (ids, mask): mask 1 exactly on what the assistant wrote, its end of turn included.
+
+    Built from pieces, never by rendering and searching: the same pieces that the rollout engine appends.
+    """
+    if [m["role"] for m in messages[:2]] != ["system", "user"] or messages[-1]["role"] != "assistant":
+        raise ValueError("a conversation must start with system and user and end with assistant")
+    ids = chat.prompt_ids(messages[1]["content"], messages[0]["content"])
+    mask = [0] * len(ids)
+    for message in messages[2:]:
+        assistant = message["role"] == "assistant"
+        piece = chat.turn_ids(message["content"]) if assistant else chat.user_ids(message["content"])
+        ids += piece
+        mask += [int(assistant)] * len(piece)
+    return ids, mask
