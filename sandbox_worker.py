@@ -1,0 +1,352 @@
+"""The two processes behind `sandbox.py` that the trainer starts but never is: worker and program.
+
+A worker (`serve`, `_Worker`) imports numpy and sympy, gives up all that no program needs (namespaces, limits,
+privileges, most system calls), attacks itself once to see whether that holds, and then forks for every order:
+
+    trainer -> worker    ORDER: run, with three descriptors (the text, the ends of two pipes), or: kill
+    worker -> trainer    REPORT: how the program ended and what it used
+
+The forked child (`become_program`) takes the last steps down (own session, CPU limit, Landlock, the second
+seccomp filter), closes every descriptor but its output, and only then looks at the text it is to run.
+
+Where a fork server is not safe (macOS), the child is a fresh interpreter that does the same from the start.
+"""
+import atexit
+import builtins
+import contextlib
+import gc
+import importlib
+import io
+import json
+import linecache
+import math
+import os
+import resource
+import select
+import signal
+import socket
+import struct
+import sys
+import tempfile
+import threading
+import traceback
+import types
+
+import sandbox_kernel as kernel
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+FILE_SIZE, DISK_SIZE, DISK_NAMES, OPEN_FILES = 32 << 20, 64 << 20, 4096, 64
+MEMORY_EXIT = 203          # exit code of an uncaught MemoryError
+NAME = "<program>"         # what tracebacks call the program
+ORDER = struct.Struct("<cd")           # trainer -> worker: b"R" run (seconds of CPU) or b"K" kill
+REPORT = struct.Struct("<iqd?")        # worker -> trainer: exit code or -signal, peak kB, CPU seconds, too much disk
+LIBRARIES = ("site-packages", "dist-packages")
+DEVICES = ["/dev/null", "/dev/zero", "/dev/urandom", "/dev/random"]
+# Imports alone leave much undone: the first integral costs sympy another 40 ms. Done once here, forks inherit it.
+WARM_UP = {
+    "numpy": "numpy.linalg.solve(numpy.eye(2), numpy.ones(2)); numpy.random.default_rng(0).random(2); "
+             "str(numpy.arange(3.0)); numpy.fft.fft(numpy.ones(4))",
+    "sympy": "x, y = sympy.symbols('x y'); sympy.integrate(x * sympy.sin(x), x); sympy.solve(x**2 + x - 1, x); "
+             "sympy.simplify(sympy.sin(x)**2 + sympy.cos(x)**2); str(sympy.factor(x**2 - y**2)); "
+             "sympy.Matrix([[1, 2], [3, 4]]).inv(); sympy.diff(sympy.exp(x), x); sympy.factorint(360)",
+}
+
+
+def send_json(sock: socket.socket, message: dict) -> None:
+    data = json.dumps(message).encode()
+    sock.sendall(struct.pack("<I", len(data)) + data)
+
+
+def receive_json(sock: socket.socket) -> dict:
+    with sock.makefile("rb", buffering=0) as file:
+        data, size = b"", struct.unpack("<I", file.read(4).ljust(4, b"\0"))[0]
+        while len(data) < size and (part := file.read(size - len(data))):
+            data += part
+    return json.loads(data)
+
+
+# ---- the worker's side ---------------------------------------------------------------------------
+
+def boot(call: str) -> list[str]:
+    """The command line of a python that does one call of this module, wherever the module lies."""
+    return [sys.executable, "-c", f"import sys; sys.path.insert(0, {HERE!r}); import sandbox_worker; sandbox_worker.{call}"]
+
+
+def environment() -> dict:
+    """All that a worker sees of the trainer's environment: nothing, but for where shared libraries lie."""
+    environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "TZ": "UTC", "PYTHONHASHSEED": "0",
+                   "PYTHONUTF8": "1", "PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1",
+                   "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",
+                   # Memory in 2 MB pages: a fork copies page tables, and this makes them short (2.6 -> 1.3 ms).
+                   "PYTHONMALLOC": "malloc", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+    return environment | {k: os.environ[k] for k in ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH") if k in os.environ}
+
+
+def serve(fd: int) -> None:
+    """The life of a worker: import, give up what no program needs, then fork for every order."""
+    sock = socket.socket(fileno=os.dup(fd))                  # a low number, below all that programs must not have
+    os.close(fd)
+    try:
+        worker = _Worker(sock, receive_json(sock))
+    except BaseException:
+        send_json(sock, {"error": traceback.format_exc()})
+        raise
+    try:
+        send_json(sock, {"layers": worker.layers, "folder": worker.folder, "temporary": worker.temporary})
+        worker.loop()
+    finally:
+        if worker.temporary:
+            kernel.remove_folder(worker.folder)
+
+
+class _Worker:
+    """What a worker knows: which layers it has, and how to start, watch and sweep up one program at a time."""
+
+    def __init__(self, sock: socket.socket, settings: dict):
+        self.sock, self.settings, self.layers = sock, settings, {}
+        os.setpriority(os.PRIO_PROCESS, 0, max(10, os.getpriority(os.PRIO_PROCESS, 0)))
+        sys.path[:] = [p for p in sys.path if p != HERE] + [p for p in settings["path"] if p not in sys.path]
+        self._layer("fork_server", _preload, settings["preload"])
+        memory = kernel.virtual_size(), settings["memory_mb"] << 20
+        self._layer("namespaces", self._enter_namespaces)
+        self.folder = self._layer("tmpfs", self._mount)
+        self.temporary = self.folder is None
+        if self.temporary:
+            self.folder = tempfile.mkdtemp(prefix="r1ci-", dir=settings["temp"])
+        os.chdir(self.folder)
+        self._layer("limits", kernel.limit_resources, *memory, FILE_SIZE, OPEN_FILES)
+        self._layer("session", os.getsid, 0)
+        self._layer("privileges", kernel.drop_privileges)
+        ruleset = self._layer("landlock", kernel.landlock_ruleset, _libraries(), [self.folder], DEVICES)
+        abi = kernel.landlock_abi() if ruleset else 0
+        self._layer("seccomp", lambda: kernel.install_filter(kernel.worker_filter(abi)))
+        self.plan = {"ruleset": ruleset, "seccomp": self.layers["seccomp"] is True, "path": sys.path}
+        os.environ.clear()
+        os.environ.update(PATH="/usr/bin:/bin", LANG="C.UTF-8", TZ="UTC", HOME=self.folder, TMPDIR=self.folder,
+                          OMP_NUM_THREADS="1")
+        sys.path.insert(0, self.folder)
+        tempfile.tempdir = None
+        gc.collect()
+        gc.freeze()                                          # a collection in a program must not touch our pages
+        self._attack_myself()
+
+    def _layer(self, name: str, switch_on, *arguments):
+        """Switch a layer on, or remember why it is not."""
+        self.layers[name] = self.settings["without"].get(name, True)
+        if self.layers[name] is True:
+            try:
+                return switch_on(*arguments)
+            except (OSError, AttributeError, ValueError) as error:
+                self.layers[name] = str(error) if sys.platform == "linux" else "needs Linux"
+
+    def _enter_namespaces(self) -> None:
+        kernel.try_in_child(kernel.enter_namespaces)         # half entered would be worse than not at all
+        kernel.enter_namespaces()
+        child = os.fork()                                    # pid 1 of the new namespace: its end ends all
+        if child:
+            self.sock.close()
+            os.waitpid(child, 0)
+            os._exit(0)
+        kernel.die_with_parent()
+        with contextlib.suppress(OSError):
+            kernel.hide_proc()
+
+    def _mount(self) -> str:
+        if self.layers["namespaces"] is not True:
+            raise OSError("it needs the namespaces")
+        needed = [os.path.realpath(path) + "/" for path in (*_libraries(), sys.prefix, HERE)]
+        for target in ("/tmp", "/var/tmp", "/mnt", "/srv", "/media"):
+            if os.path.isdir(target) and not any(path.startswith(target + "/") for path in needed):
+                kernel.mount_private_tmp(target, DISK_SIZE, DISK_NAMES)
+                return target
+        raise OSError("no folder to mount it on")
+
+    def _attack_myself(self) -> None:
+        """Trust no setting: a child made like a program tries what these two layers forbid."""
+        guarded = {1: "landlock", 2: "seccomp"}
+        pid = os.fork()
+        if pid == 0:
+            came_through = 3                                 # the answer if the layers can't even be put on
+            with contextlib.suppress(BaseException):
+                _confine(9.0, self.plan)
+                came_through = 0
+                for bit, attack in ((1, lambda: os.listdir("/")), (2, os.fork), (2, socket.socket)):
+                    with contextlib.suppress(OSError):
+                        attack()
+                        came_through |= bit
+            os._exit(came_through)
+        came_through = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        self._sweep(pid)
+        for bit, name in guarded.items():
+            if came_through & bit and self.layers[name] is True:
+                self.layers[name] = "the kernel accepted it, but a trial attack came through"
+                self.plan["ruleset" if name == "landlock" else name] = None
+
+    def loop(self) -> None:
+        while True:
+            data, fds, _, _ = socket.recv_fds(self.sock, ORDER.size, 3)
+            if not data:
+                return                                       # the trainer is gone, however it ended
+            order, cpu_seconds = ORDER.unpack(data)
+            if order == b"R":                                # a late b"K" is for a program that has ended by itself
+                self._run(fds, cpu_seconds)
+
+    def _run(self, fds: list[int], cpu_seconds: float) -> None:
+        if self.layers["fork_server"] is True:
+            pid = os.fork()
+            if pid == 0:
+                become_program(*fds, cpu_seconds, self.plan)
+        else:
+            pid = self._spawn(fds, cpu_seconds)
+        for fd in fds:
+            os.close(fd)
+        too_much = self._wait(pid)
+        _, status, usage = os.wait4(pid, 0)
+        self._sweep(pid)
+        if os.listdir(self.folder):
+            kernel.empty_folder(self.folder)
+        self.sock.sendall(REPORT.pack(os.waitstatus_to_exitcode(status), usage.ru_maxrss,
+                                      usage.ru_utime + usage.ru_stime, too_much))
+
+    def _spawn(self, fds: list[int], cpu_seconds: float) -> int:
+        """Without a fork server: a fresh interpreter, as it would be on any machine, that confines itself."""
+        kept = [fd for fd in (*fds, self.plan["ruleset"]) if fd is not None]
+        moves = [(os.POSIX_SPAWN_DUP2, fd, 50 + i) for i, fd in enumerate(kept)]
+        plan = self.plan | {"ruleset": 53 if len(kept) == 4 else None}
+        command = boot(f"become_program(50, 51, 52, {cpu_seconds!r}, {plan!r})")
+        return os.posix_spawn(sys.executable, command, environment() | dict(os.environ), file_actions=moves)
+
+    def _wait(self, pid: int) -> bool:
+        """Until the program has ended, by itself or by order. True: ended by us because it filled the disk."""
+        poller, exited, too_much = select.poll(), None, False
+        poller.register(self.sock, select.POLLIN)
+        with contextlib.suppress(OSError, AttributeError):
+            exited = os.pidfd_open(pid)
+            poller.register(exited, select.POLLIN)
+        # Only a tmpfs stops a program that fills the disk; only a pidfd tells when one has ended.
+        pause = 5 if exited is None else 50 if self.temporary else None
+        while not os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            ready = [fd for fd, _ in poller.poll(pause)]
+            if self.temporary and not too_much:
+                too_much = kernel.folder_exceeds(self.folder, DISK_SIZE, DISK_NAMES)
+            if too_much or self.sock.fileno() in ready:
+                if not too_much:
+                    self.sock.recv(ORDER.size)               # the order to kill, or nothing: the trainer is gone
+                os.kill(pid, signal.SIGKILL)
+        if exited is not None:
+            os.close(exited)
+        return too_much
+
+    def _sweep(self, pid: int) -> None:
+        """Whatever the program started (where no seccomp forbids it) ends with it."""
+        with contextlib.suppress(OSError):
+            os.killpg(pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                    for child in [-1] if os.getpid() == 1 else kernel.own_children():
+                        os.kill(child, signal.SIGKILL)
+                    os.waitpid(-1, 0)
+
+
+def _preload(names: list[str]) -> None:
+    if sys.platform != "linux":
+        raise OSError("elsewhere a fork after numpy is not safe")
+    for name in names:
+        try:
+            module = importlib.import_module(name)
+            exec(WARM_UP.get(name, ""), {name: module})
+        except Exception:                                    # not installed, or broken: then programs do without
+            continue
+    if "numpy.random" in sys.modules:                        # as python's own random: other numbers in every program
+        os.register_at_fork(after_in_child=sys.modules["numpy.random"].seed)
+
+
+def _libraries() -> list[str]:
+    """What a program may read: the folders of python's libraries, and what libc needs for them."""
+    prefixes = {sys.prefix, sys.base_prefix, sys.exec_prefix, "/usr", "/usr/local", "/"}
+    return [*(os.path.join(prefix, folder) for prefix in prefixes for folder in ("lib", "lib64")),
+            *(path for path in sys.path if os.path.basename(path) in LIBRARIES),
+            "/nix/store", "/etc/ld.so.cache", "/etc/localtime", "/usr/share/zoneinfo"]
+
+
+# ---- the program's side --------------------------------------------------------------------------
+
+def become_program(code: int, out: int, err: int, cpu_seconds: float, plan: dict) -> None:
+    """Never returns. Only the exit status and the two pipes tell the world what happened here."""
+    leave = os._exit                                         # the program may replace the one in `os`
+    try:
+        os.dup2(out, 1)
+        os.dup2(err, 2)
+        source = os.pread(code, os.fstat(code).st_size, 0)
+        _confine(cpu_seconds, plan)
+        os.closerange(3, 1024)
+        leave(_execute(source.decode("utf-8-sig"), plan))
+    finally:
+        leave(1)
+
+
+def _confine(cpu_seconds: float, plan: dict) -> None:
+    """The steps that each program must take itself; an exception here means that it does not run at all."""
+    os.setsid()
+    seconds = math.ceil(cpu_seconds) + 2                     # a second line behind the trainer's clock
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
+    if sys.platform == "linux":
+        kernel.die_with_parent()
+    if plan["ruleset"] is not None:
+        kernel.landlock_restrict(plan["ruleset"])
+    if plan["seccomp"]:
+        kernel.install_filter(kernel.program_filter(os.getpid()))
+
+
+def _execute(text: str, plan: dict) -> int:
+    """Run `text` the way `python program.py` would: as __main__, threads joined, exit functions called."""
+    for name in ("sandbox_worker", "sandbox_kernel"):
+        sys.modules.pop(name, None)
+    main = sys.modules["__main__"] = types.ModuleType("__main__")
+    main.__dict__.update(__file__=NAME, __builtins__=builtins)
+    sys.argv, sys.path[:] = [NAME], plan["path"]
+    linecache.cache[NAME] = (len(text), None, io.StringIO(text, newline=None).readlines(), NAME)
+    sys.excepthook, threading.excepthook = _print_error, _print_thread_error
+    # Line by line, so that a program that is killed keeps what it printed.
+    outputs = [open(fd, "w", buffering=1, encoding="utf-8", errors="backslashreplace") for fd in (1, 2)]
+    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__ = outputs
+    exit_code = 0
+    try:
+        exec(compile(text, NAME, "exec", dont_inherit=True), main.__dict__)
+    except BaseException as error:
+        exit_code = _exit_code(error)
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    for stream in (*outputs, sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    return exit_code
+
+
+def _exit_code(error: BaseException) -> int:
+    if isinstance(error, SystemExit):
+        if error.code is None or isinstance(error.code, int):
+            return (error.code or 0) & 0xFF
+        print(error.code, file=sys.stderr)
+        return 1
+    if isinstance(error, MemoryError):
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        resource.setrlimit(resource.RLIMIT_AS, (hard, hard))  # room enough to say so
+    sys.excepthook(type(error), error, error.__traceback__.tb_next)       # without our own frame
+    return MEMORY_EXIT if isinstance(error, MemoryError) else 1
+
+
+def _print_error(kind: type, error: BaseException, trace) -> None:
+    traceback.print_exception(kind, error, trace)
+    if isinstance(error, PermissionError):
+        print("[a program here is one process without network, and has only its working folder for files]",
+              file=sys.stderr)
+
+
+def _print_thread_error(failure) -> None:
+    if failure.exc_type is not SystemExit:
+        print(f"Exception in thread {failure.thread.name if failure.thread else '?'}:", file=sys.stderr)
+        _print_error(failure.exc_type, failure.exc_value, failure.exc_traceback)
+
+
