@@ -318,6 +318,7 @@ def main(argv: list[str] | None = None) -> dict | None:
     try:
         args = parse(argv)
         select(args.tasks)
+        check_arguments(args.quantize, args.lora_rank)
         run = Run(args.out, vars(args), args.resume, args.overwrite)
         warm = starting_point(args)
         policy, tokenizer = load(args.model, checkpoint_folder=warm, dtype=args.dtype, quantize=args.quantize,

@@ -136,6 +136,12 @@ def add_arguments(parser: argparse.ArgumentParser, model: str) -> dict:
     return values
 
 
+def check_arguments(quantize: str, lora_rank: int) -> None:
+    """Refuse combinations that cannot work, before anything is made or loaded."""
+    if quantize != "none" and lora_rank == 0:
+        raise ModelError("quantised weights cannot be trained themselves: use --lora-rank above 0, or --quantize none")
+
+
 def parse_levels(text: str | tuple) -> tuple[int, ...]:
     """'1-3,5' -> (1, 2, 3, 5)."""
     if isinstance(text, tuple):
@@ -217,8 +223,7 @@ def load(model: str, *, checkpoint_folder: Path | None = None, dtype: str = "bfl
 
     Raises ModelError with one clear line: unknown name, no weights, hub not reachable, wrong combination.
     """
-    if quantize != "none" and lora_rank == 0 and trainable:
-        raise ModelError("quantised weights cannot be trained themselves: use --lora-rank above 0, or --quantize none")
+    check_arguments(quantize, lora_rank if trainable else 1)
     torch.manual_seed(seed)
     full = checkpoint_folder and (checkpoint_folder / "model")
     source = str(full) if full and full.is_dir() else preset(model)["hub"]

@@ -18,6 +18,7 @@ Three promises that training relies on (and tests hold):
   program's output enters the batch a fixed number of steps after the program was written, not when it happens to be
   ready. So a run repeats exactly, whatever else the machine is doing.
 """
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
@@ -327,7 +328,9 @@ class Engine:
         for row in waiting:
             if row.ready_at > step:
                 continue
+            began = time.perf_counter()
             result, row.future = row.future.result(), None
+            self.seconds_waiting += time.perf_counter() - began
             episode, turn = row.episode, row.episode.turns[-1]
             turn.output, turn.status = result.for_model(self.limits.results_chars), result.status
             turn.seconds = result.seconds
@@ -357,8 +360,8 @@ class Engine:
     def _end(self, episode: Episode, stop: str, on_end) -> None:
         """Judge a finished episode. The answer is the policy's own; the check never sees tool output."""
         episode.stop = stop
-        task = TASKS[episode.question.task]
-        episode.correct = stop == "answer" and task.check(episode.question, episode.answer)
+        task = TASKS.get(episode.question.task)  # a question that somebody asks belongs to no task
+        episode.correct = stop == "answer" and task is not None and task.check(episode.question, episode.answer)
         episode.reward = float(episode.correct)
         if on_end:
             on_end(episode)

@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 import sandbox as sandboxes
 from chat import Chat, ChatError
-from models import ModelError, add_arguments, load, positive, run_name, save, score, token_logprobs
+from models import ModelError, add_arguments, check_arguments, load, positive, run_name, save, score, token_logprobs
 from runs import Run, RunError, fail, read_jsonl, stoppable, trained_parameters
 from tasks import TaskError, draw, select
 from trajectories import encode, make
@@ -207,6 +207,8 @@ def main(argv: list[str] | None = None) -> bool:
     """Run the command; False if it was stopped early. Bad input: one line, exit code 2."""
     try:
         args = parse(argv)
+        check_arguments(args.quantize, args.lora_rank)
+        select(args.tasks)
         run = Run(args.out, vars(args), args.resume, args.overwrite)
         policy, tokenizer = load(args.model, dtype=args.dtype, quantize=args.quantize, lora_rank=args.lora_rank,
                                  random_weights=args.random_weights, layers=args.layers, device=args.device,

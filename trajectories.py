@@ -64,7 +64,7 @@ def choose_kind(question: Question, rng: random.Random, text_share: float, multi
 def programs_of(question: Question, kind: str, rng: random.Random) -> list[str]:
     """The programs to run, in order (the recheck program is filled in when the first output is known)."""
     oracle = TASKS[question.task].oracle(question)
-    return [slip(oracle, rng), oracle] if kind == "repair" else [oracle]
+    return {"reason": [], "repair": [slip(oracle, rng), oracle]}.get(kind, [oracle])
 
 
 def make(questions: Iterable[Question], chat: Chat, sandbox: Sandbox, *, text_share: float = 0.5,
@@ -75,33 +75,34 @@ def make(questions: Iterable[Question], chat: Chat, sandbox: Sandbox, *, text_sh
     off, which changes nothing for oracle programs unless one fails). Deterministic: kind and wording are drawn from
     the question's own name, seed and level.
     """
-    started = []
-    for question in questions:  # all first programs are under way before the first result is read
-        rng = random.Random(f"trajectory/{question.task}/{question.level}/{question.seed}")
-        kind = choose_kind(question, rng, text_share, multi_share)
-        if kind == "reason":
-            started.append((question, kind, rng, [], []))
-            continue
-        programs = programs_of(question, kind, rng)
-        started.append((question, kind, rng, programs, [sandbox.submit(program) for program in programs]))
-
     kept, count = [], defaultdict(int)
-    for question, kind, rng, programs, futures in started:
-        if progress is not None:
-            progress.update()
-        results = [future.result() for future in futures]
-        if count[question.task] >= per_task:
-            continue
-        turns, answer = converse(question, kind, rng, programs, results, sandbox)
-        if turns is None or not (keep_wrong or TASKS[question.task].check(question, answer)):
-            continue
-        turns[-1] += state_answer(answer, chat.answer_format)
-        messages = chat.messages(question.prompt)
-        for i, turn in enumerate(turns):  # policy and platform in turn
-            messages.append({"role": "user" if i % 2 else "assistant", "content": turn})
-        count[question.task] += 1
-        kept.append({"task": question.task, "seed": question.seed, "level": question.level, "kind": kind,
-                     "messages": messages})
+    questions = list(questions)
+    for first in range(0, len(questions), 256):  # programs of a batch run side by side
+        started = []
+        for question in questions[first:first + 256]:
+            rng = random.Random(f"trajectory/{question.task}/{question.level}/{question.seed}")
+            kind = choose_kind(question, rng, text_share, multi_share)
+            programs = programs_of(question, kind, rng)
+            started.append((question, kind, rng, programs, [sandbox.submit(program) for program in programs]))
+        for question, kind, rng, programs, futures in started:
+            if progress is not None:
+                progress.update()
+            results = [future.result() for future in futures]
+            if count[question.task] >= per_task:
+                continue
+            turns, answer = converse(question, kind, rng, programs, results, sandbox)
+            if turns is None or not (keep_wrong or TASKS[question.task].check(question, answer)):
+                continue
+            turns[-1] += state_answer(answer, chat.answer_format)
+            prompt = question.prompt
+            if rng.random() < 0.1:  # people who ask do not write a format line
+                prompt = prompt.rpartition("\nAnswer format:")[0] or prompt
+            messages = chat.messages(prompt)
+            for i, turn in enumerate(turns):  # policy and platform in turn
+                messages.append({"role": "user" if i % 2 else "assistant", "content": turn})
+            count[question.task] += 1
+            kept.append({"task": question.task, "seed": question.seed, "level": question.level, "kind": kind,
+                         "messages": messages})
     return kept
 
 

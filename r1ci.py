@@ -1,0 +1,140 @@
+"""The front door.
+
+    python r1ci.py run                      warm start, GRPO, evaluation: the whole story on the tiny model
+    python r1ci.py ask "How many times does the letter r occur in strawberry?"
+    python r1ci.py tasks                    all tasks; `tasks game24 --seed 3 --level 4` shows one question
+"""
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+
+import evaluate
+import grpo
+import sandbox as sandboxes
+from chat import ChatError
+from models import ModelError, add_arguments, exists, load, parse_levels
+from rollout import Episode, Turn
+from runs import fail
+from tasks import TASKS, Question, TaskError, select
+
+
+# ------------------------------------------------------------------------------------------------------------ tasks
+def tasks_command(argv: list[str]) -> None:
+    """List tasks, or show one question with its program, that program's real output and the verdict on it."""
+    parser = argparse.ArgumentParser(prog="r1ci.py tasks", description=tasks_command.__doc__)
+    parser.add_argument("selection", nargs="?", default="all", help="a task's name, or tiny, train, test, an ability ..")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--level", type=int, default=3, help="1 (easy) to 5 (hard)")
+    sandboxes.add_arguments(parser)
+    args = parser.parse_args(argv)
+    try:
+        parse_levels(str(args.level))
+        if args.selection in TASKS:
+            with sandboxes.from_args(args) as box:
+                show_question(TASKS[args.selection].question(args.seed, args.level), box)
+            return
+        chosen = select(args.selection)
+    except (TaskError, argparse.ArgumentTypeError, sandboxes.SandboxError) as error:
+        fail(error)
+    for task in chosen:
+        print(f"{task.name:36} {task.suite:9} {task.split:6} {task.ability:13}"
+              f"{'text-solvable' if task.text_solvable else ''}".rstrip())
+    train = sum(task.split == "train" for task in chosen)
+    print(f"{len(chosen)} tasks: {train} to train on, {len(chosen) - train} held out")
+
+
+def show_question(question: Question, box: sandboxes.Sandbox) -> None:
+    """Print everything there is to know about a question."""
+    task = TASKS[question.task]
+    program = task.oracle(question)
+    result = box.run(program)
+    print(f"{task.name} ({task.suite}, {task.split}, {task.ability}), seed {question.seed}, level {question.level}\n\n"
+          f"{question.prompt}\n\n--- program that solves it\n{program}\n\n--- its output\n{result.for_model()}\n\n"
+          f"--- check of this output: {'right' if task.check(question, result.stdout.strip()) else 'WRONG'}")
+    if task.text_solvable:
+        print(f"\n--- solution in words\n{task.reasoning(question)}")
+
+
+# -------------------------------------------------------------------------------------------------------------- ask
+def ask_command(argv: list[str]) -> None:
+    """Ask a model; reasoning, program, output and answer stream as they come."""
+    first = argparse.ArgumentParser(add_help=False)
+    first.add_argument("--model", default="tiny")
+    parser = argparse.ArgumentParser(prog="r1ci.py ask", description=ask_command.__doc__,
+                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("question")
+    try:
+        add_arguments(parser, first.parse_known_args(argv)[0].model)
+        parser.add_argument("--run", type=Path, help="run folder of the policy (default: the newest of --model)")
+        parser.add_argument("--temperature", type=float, default=0.0, help="0: always the likeliest token")
+        parser.add_argument("--seed", type=int, default=0)
+        sandboxes.add_arguments(parser)
+        args = parser.parse_args(argv)
+        folder = args.run or evaluate.newest(args.model)
+        if args.run and not exists(args.run):
+            fail(f"{args.run} holds no policy: give a stage's folder, such as runs/tiny/grpo")
+        if folder is None and args.model == "tiny":
+            folder = grpo.starting_point(grpo.parse([]))
+        policy, tokenizer = load(args.model, checkpoint_folder=folder, dtype=args.dtype, quantize=args.quantize,
+                                 random_weights=args.random_weights, layers=args.layers, device=args.device,
+                                 seed=args.seed, trainable=False)
+        with sandboxes.from_args(args) as box, torch.no_grad():
+            engine = evaluate.make_engine(policy, tokenizer, box, args)
+            question = Question("ask", 0, 1, args.question, {})
+            printer = Printer(tokenizer)
+            episode, = engine.run([question], temperature=args.temperature, seed=args.seed,
+                                  on_token=printer.token, on_turn=printer.turn)
+    except (ModelError, TaskError, ChatError, sandboxes.SandboxError) as error:
+        fail(error)
+    print(f"\nanswer: {episode.answer}" if episode.answer else f"\nno answer (stopped: {episode.stop})")
+
+
+class Printer:
+    """Prints an episode as it is written."""
+
+    def __init__(self, tokenizer):
+        self.tokenizer, self.ids, self.shown = tokenizer, [], 0
+
+    def token(self, episode: Episode, token: int) -> None:
+        """Print what the new token adds (half a character of several bytes waits for its other half)."""
+        self.ids.append(token)
+        text = self.tokenizer.decode(self.ids, skip_special_tokens=True)
+        if not text.endswith("\ufffd"):
+            sys.stdout.write(text[self.shown:])
+            sys.stdout.flush()
+            self.shown = len(text)
+
+    def turn(self, episode: Episode, turn: Turn) -> None:
+        """A turn is over, or its program has run."""
+        self.ids, self.shown = [], 0
+        if turn.output is not None:
+            print("".join(f"\n  | {line}" for line in turn.output.splitlines()), end="\n\n")
+
+
+# ------------------------------------------------------------------------------------------------------ the pipeline
+def run_command(argv: list[str]) -> None:
+    """Warm start (if there is none yet), GRPO, evaluation before and after. Takes the flags of grpo.py."""
+    args = grpo.parse(argv)
+    if args.init != "base" and not exists(args.sft_run) and args.model != "tiny":
+        grpo.sft.main(["--model", args.model, "--out", str(args.sft_run), "--tasks", args.tasks])
+    grpo.main(argv)
+
+
+COMMANDS = {"run": run_command, "ask": ask_command, "tasks": tasks_command}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Dispatch to a command."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help"):
+        print(__doc__.strip())
+        return
+    if argv[0] not in COMMANDS:
+        fail(f"unknown command {argv[0]!r}: there are {', '.join(COMMANDS)}")
+    COMMANDS[argv[0]](argv[1:])
+
+
+if __name__ == "__main__":
+    main()

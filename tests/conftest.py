@@ -1,0 +1,72 @@
+"""Shared pieces: the tokenizer, small policies that have learned to write programs, and one sandbox."""
+import copy
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen2ForCausalLM
+
+torch.set_num_threads(1)  # the policies are small; more threads only get into each other's way
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test waits for a hub
+
+import models  # noqa: E402
+import sft  # noqa: E402
+from chat import Chat  # noqa: E402
+from sandbox import Sandbox  # noqa: E402
+from tasks import draw, select  # noqa: E402
+from trajectories import encode, make  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    return models.tiny_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def box():
+    with Sandbox(timeout=5.0) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture(scope="session")
+def chat(tokenizer):
+    return Chat(tokenizer, style="short")
+
+
+@pytest.fixture(scope="session")
+def conversations(chat, box):
+    """Worked conversations about the tiny tasks, several turns in a third of them."""
+    return make(draw(select("tiny"), "sft", 160, (1,)), chat, box, text_share=0.3, multi_share=0.5)
+
+
+def small_config(tokenizer, kind="qwen2"):
+    if kind == "qwen2":
+        return models.shape_config(2, 64, 4, 2, 128, len(tokenizer), True)
+    return LlamaConfig(num_hidden_layers=2, hidden_size=64, num_attention_heads=4, num_key_value_heads=4,
+                       intermediate_size=128, vocab_size=len(tokenizer), tie_word_embeddings=False)
+
+
+def build(tokenizer, kind="qwen2"):
+    torch.manual_seed(0)
+    policy = {"qwen2": Qwen2ForCausalLM, "llama": LlamaForCausalLM}[kind](small_config(tokenizer, kind))
+    return policy.eval()
+
+
+@pytest.fixture(scope="session", params=["qwen2", "llama with pad = end of turn"])
+def taught(request, tokenizer, chat, box):
+    """(policy, tokenizer, chat): small models that learned two conversations well enough to write programs."""
+    if request.param != "qwen2":
+        tokenizer = copy.deepcopy(tokenizer)
+        tokenizer.pad_token = tokenizer.eos_token
+        chat = Chat(tokenizer, style="short")
+    policy = build(tokenizer, request.param.split()[0])
+    data = make(draw(select("count_bits"), "sft", 12, (1,)), chat, box, text_share=0.0, multi_share=0.8)
+    examples = [encode(chat, record["messages"]) for record in data]
+    optimizers = sft.make_optimizers(policy.train(), "adamw", 3e-3)
+    for _ in range(120):
+        sft.train_step(policy, optimizers, examples, 4096, 3e-3)
+    return policy.eval(), tokenizer, chat

@@ -1,0 +1,86 @@
+"""The commands: what they print, and that bad input ends in one clear line and exit code 2."""
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+import r1ci
+from evaluate import summary, table, wilson
+from tasks import TASKS
+
+
+def run(script, *arguments, cwd=None):
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    return subprocess.run([sys.executable, str(ROOT / script), *map(str, arguments)], capture_output=True, text=True,
+                          cwd=cwd, env=environment, check=False)
+
+
+@pytest.mark.parametrize("script, arguments, words", [
+    ("grpo.py", ["--model", "gpt5"], ["unknown model", "tiny"]),
+    ("sft.py", ["--model", "nobody/nothing"], ["nobody/nothing", "local folder"]),
+    ("evaluate.py", ["--model", "nobody/nothing"], ["nobody/nothing", "local folder"]),
+    ("grpo.py", ["--tasks", "chess"], ["chess", "r1ci.py tasks"]),
+    ("sft.py", ["--levels", "9"], ["levels go from 1", "5"]),
+    ("grpo.py", ["--samples", "0"], ["--samples", "from 1 on"]),
+    ("grpo.py", ["--resume"], ["no run to resume"]),
+    ("grpo.py", ["--out", "/proc/nowhere/run"], ["cannot write", "/proc/nowhere"]),
+    ("grpo.py", ["--quantize", "nf4"], ["--lora-rank"]),
+    ("evaluate.py", ["--run", "runs/none"], ["holds no policy"]),
+    ("sft.py", ["--data", "none.jsonl"], ["no file none.jsonl"]),
+    ("r1ci.py", ["tasks", "chess"], ["chess"]),
+    ("r1ci.py", ["tasks", "game24", "--level", "7"], ["level", "5"]),
+    ("r1ci.py", ["dance"], ["unknown command", "ask"]),
+    ("r1ci.py", ["ask", "x", "--run", "none"], ["holds no policy"]),
+])
+def test_bad_input_is_one_line_and_exit_code_2(tmp_path, script, arguments, words):
+    result = run(script, *arguments, cwd=tmp_path)
+    assert result.returncode == 2, result.stderr
+    lines = result.stderr.strip().splitlines()
+    assert "Traceback" not in result.stderr and all(word in lines[-1] for word in words), result.stderr
+    assert lines[-1].count("error:") == 1
+    assert not list(tmp_path.glob("runs/*/*/model"))
+
+
+def test_a_folder_that_is_no_model(tmp_path):
+    (tmp_path / "stuff").mkdir()
+    result = run("grpo.py", "--model", "./stuff", cwd=tmp_path)
+    assert result.returncode == 2 and "config.json" in result.stderr and "Traceback" not in result.stderr
+
+
+def test_help_shows_the_defaults_of_the_model():
+    tiny, large = run("grpo.py", "--help").stdout, run("grpo.py", "--model", "3b", "--help").stdout
+    assert "(default: none)" in tiny and "(default: nf4)" in large
+    assert "(default: 0.0001)" in tiny and "(default: 1e-05)" in large
+
+
+def test_tasks_command(capsys):
+    r1ci.main(["tasks", "tiny"])
+    out = capsys.readouterr().out
+    assert "letter_counting" in out and "8 tasks" in out
+    r1ci.main(["tasks", "game24", "--seed", "3", "--level", "4"])
+    out = capsys.readouterr().out
+    assert TASKS["game24"].question(3, 4).prompt in out and "check of this output: right" in out
+
+
+def test_wilson_intervals():
+    low, high = wilson(50, 100)
+    assert (round(low, 3), round(high, 3)) == (0.404, 0.596)  # textbook values
+    assert wilson(0, 10)[0] == 0 and wilson(10, 10)[1] == 1 and wilson(0, 0) == (0, 1)
+
+
+def test_summary_counts(tokenizer):
+    from rollout import Episode, Turn
+    code = Turn(0, 1, "", "print(1)", "1", "ok")
+    bad = Turn(0, 1, "", "print(", "error", "error")
+    end = Turn(1, 2, "")
+    product, lies = TASKS["products"].question(0, 1), TASKS["web_of_lies"].question(0, 1)
+    episodes = [Episode(product, [], [], [], [code, end], correct=True, stop="answer"),
+                Episode(product, [], [], [], [bad, code, end], stop="void"),
+                Episode(lies, [], [], [], [end], correct=True, stop="answer")]
+    result = summary(episodes)
+    assert result["accuracy"] == 2 / 3 and result["calls"] == 1.0 and result["code_errors"] == 1 / 3
+    assert result["code_on_code_needed"] == 1.0 and result["code_on_text_solvable"] == 0.0
+    assert result["stops"] == {"answer": 2, "void": 1, "length": 0, "calls": 0}
+    assert "67%" in table({"now": result}) and "products *" in table({"now": result})

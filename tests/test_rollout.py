@@ -1,0 +1,144 @@
+"""The engine: what it samples is what is trained on, whatever else is in the batch."""
+import dataclasses
+
+import pytest
+import torch
+from conftest import build
+
+from chat import Chat
+from models import score
+from rollout import STOPS, Engine, Limits, SlotCache, sample, uniforms
+from sft import pad
+from tasks import draw, select
+
+LIMITS = Limits(turn_tokens=60, episode_tokens=300, calls=3, results_chars=300)
+
+
+@pytest.fixture(scope="module")
+def episodes(taught, box):
+    policy, tokenizer, chat = taught
+    engine = Engine(policy, tokenizer, box, LIMITS, chat=chat, slots=8)
+    return engine.run(draw(select("count_bits"), "sft", 6, (1,)), samples=4, temperature=0.8, seed=1)
+
+
+def test_there_are_episodes_of_several_turns(episodes):
+    assert len(episodes) == 24 and sum(e.calls > 0 for e in episodes) > 12 and sum(e.calls > 1 for e in episodes) > 2
+    assert {e.stop for e in episodes} <= set(STOPS) and sum(e.stop == "answer" for e in episodes) > 6
+
+
+def test_rescoring_gives_the_samplers_logprobs(taught, episodes):
+    policy, _, _ = taught
+    ids, mask = pad([e.ids for e in episodes]), pad([e.mask for e in episodes])
+    with torch.no_grad():
+        logprobs, _ = score(policy, ids, mask, temperature=0.8)
+    for row, episode in enumerate(episodes):
+        sampled = torch.tensor(episode.logprobs)
+        assert (logprobs[row, :len(sampled)] - sampled).abs().max() < 1e-3
+        assert len(episode.ids) == len(episode.mask) == len(episode.logprobs)
+
+
+def test_masks_follow_the_turns(taught, episodes):
+    _, tokenizer, chat = taught
+    for episode in episodes:
+        sampled = {t for turn in episode.turns for t in range(turn.start, turn.end)}
+        assert episode.mask == [int(t in sampled) for t in range(len(episode.ids))]
+        assert episode.ids[:episode.turns[0].start] == chat.prompt_ids(episode.question.prompt)
+        for turn, following in zip(episode.turns, episode.turns[1:]):
+            closed = episode.ids[turn.end - 1] in chat.stop_ids
+            assert episode.ids[turn.end:following.start] == chat.results_ids(turn.output, closed)
+            assert turn.code is not None and turn.code in turn.text
+
+
+def test_answers_are_judged(episodes):
+    for episode in episodes:
+        assert episode.correct == (episode.answer is not None and episode.answer == episode.question.data["answer"])
+        assert (episode.stop == "answer") == (episode.answer is not None)
+
+
+@pytest.mark.parametrize("slots", [1, 3, 64])
+def test_sampling_does_not_depend_on_slots(taught, box, episodes, slots):
+    policy, tokenizer, chat = taught
+    engine = Engine(policy, tokenizer, box, LIMITS, chat=chat, slots=slots)
+    again = engine.run(draw(select("count_bits"), "sft", 6, (1,)), samples=4, temperature=0.8, seed=1)
+    assert [e.ids for e in again] == [e.ids for e in episodes]
+
+
+def test_another_seed_samples_something_else(taught, box, episodes):
+    policy, tokenizer, chat = taught
+    engine = Engine(policy, tokenizer, box, LIMITS, chat=chat)
+    other = engine.run(draw(select("count_bits"), "sft", 6, (1,)), samples=4, temperature=0.8, seed=2)
+    assert [e.ids for e in other] != [e.ids for e in episodes]
+    assert len({tuple(e.ids) for e in other[:4]}) > 1  # samples of one question differ, too
+
+
+@pytest.mark.parametrize("kind", ["qwen2", "llama"])
+def test_greedy_decoding_is_that_of_generate(tokenizer, chat, box, kind):
+    policy = build(tokenizer, kind)
+    questions = draw(select("tiny"), "sft", 6, (1, 2))
+    engine = Engine(policy, tokenizer, box, Limits(turn_tokens=12), chat=chat, slots=4)
+    for episode in engine.run(questions, temperature=0):
+        prompt = torch.tensor([chat.prompt_ids(episode.question.prompt)])
+        expected = policy.generate(prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=12,
+                                   eos_token_id=list(chat.stop_ids), pad_token_id=0)
+        assert episode.ids == expected[0].tolist()
+
+
+def test_a_slot_never_sees_what_is_behind_its_position(tokenizer):
+    policy = build(tokenizer)
+    clean, poisoned = SlotCache(policy, 3, 40), SlotCache(policy, 3, 40)
+    for layer in poisoned.layers:
+        layer.keys.fill_(1e4)
+        layer.values.fill_(1e4)
+    for cache in (clean, poisoned):
+        cache.forward(policy, [0, 2], [[5, 6, 7], [8, 9, 10, 11, 12]], [0, 0])
+    ours = [cache.forward(policy, [0, 1, 2], [[1], [2, 3, 4], [5, 6]], [3, 0, 5]) for cache in (clean, poisoned)]
+    assert torch.allclose(*ours, atol=1e-5)
+    alone = policy(input_ids=torch.tensor([[8, 9, 10, 11, 12, 5, 6]])).logits[0, -1]
+    assert torch.allclose(ours[1][2], alone, atol=1e-4)
+
+
+@pytest.mark.parametrize("change, stop", [({"turn_tokens": 5}, "length"), ({"calls": 1}, "calls"),
+                                          ({"episode_tokens": 75}, "length"), ({"episode_tokens": 20}, "length")])
+def test_limits_end_episodes(taught, box, change, stop):
+    policy, tokenizer, chat = taught
+    limits = dataclasses.replace(LIMITS, **change)
+    episodes = Engine(policy, tokenizer, box, limits, chat=chat).run(draw(select("count_bits"), "sft", 12, (1,)),
+                                                                      temperature=0)
+    assert any(e.stop == stop for e in episodes)
+    for episode in episodes:
+        assert all(turn.end - turn.start <= limits.turn_tokens for turn in episode.turns)
+        assert episode.calls <= limits.calls
+        assert len(episode.ids) <= max(limits.episode_tokens, len(chat.prompt_ids(episode.question.prompt)))
+        assert episode.stop == "answer" or not episode.correct
+
+
+def test_text_mode_runs_nothing(taught, box):
+    policy, tokenizer, _ = taught
+    chat = Chat(tokenizer, mode="text", style="short")
+    episodes = Engine(policy, tokenizer, box, LIMITS, chat=chat).run(draw(select("count_bits"), "sft", 4, (1,)),
+                                                                      temperature=0)
+    assert all(e.calls == 0 and e.stop in ("void", "answer", "length") for e in episodes)
+
+
+def test_training_mode_is_refused(taught, box):
+    policy, tokenizer, chat = taught
+    policy.train()
+    with pytest.raises(ValueError, match="eval"):
+        Engine(policy, tokenizer, box, LIMITS, chat=chat).run([])
+    policy.eval()
+
+
+def test_sampling_follows_the_distribution():
+    logits = torch.log(torch.tensor([0.5, 0.0, 0.3, 0.2])).repeat(20000, 1)
+    u = uniforms(3, torch.arange(20000), torch.zeros(20000, dtype=torch.long))
+    assert 0 <= u.min() and u.max() < 1 and len(u.unique()) == 20000
+    ids, logprobs = sample(logits, u, temperature=1.0)
+    shares = torch.bincount(ids, minlength=4) / 20000
+    assert torch.allclose(shares, torch.tensor([0.5, 0.0, 0.3, 0.2]), atol=0.015)
+    assert torch.allclose(logprobs.exp(), torch.tensor([0.5, 0.0, 0.3, 0.2])[ids], atol=1e-6)
+    ids, _ = sample(logits, u, temperature=0.5)  # squared odds: 25 : 9 : 4
+    assert torch.allclose(torch.bincount(ids, minlength=4) / 20000, torch.tensor([25, 0, 9, 4]) / 38, atol=0.015)
+    ids, _ = sample(logits, u, temperature=1.0, top_p=0.6)
+    assert set(ids.tolist()) == {0, 2}
+    edge = sample(logits[:2], torch.tensor([0.0, 1 - 2**-53], dtype=torch.float64), 1.0)[0]
+    assert edge.tolist() == [0, 3]
