@@ -114,26 +114,33 @@ NEWNS, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET = (
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REC, MS_PRIVATE = 1, 2, 4, 8, 0x4000, 0x40000
 
 
-def enter_namespaces() -> None:
-    """Own user, mount, network, ipc and uts namespaces; the *next child* is pid 1 of an own pid namespace.
+def enter_namespaces() -> bool:
+    """Own mount, network, ipc and uts namespaces; the *next child* is pid 1 of an own pid namespace.
 
-    The user namespace is what makes the others possible without root. Real root that may not create one
-    (user.max_user_namespaces = 0) can still have the others.
+    Without root they need an own user namespace first. True: we are root and did without, so that the
+    imports can still read folders of other users; `hide_proc` makes up for it.
     """
     others = NEWNS | NEWUTS | NEWIPC | NEWPID | NEWNET
-    uid, gid = os.getuid(), os.getgid()
     try:
-        _check(_libc.unshare(NEWUSER | others), "unshare")
-    except OSError:
-        if os.geteuid() != 0:
-            raise
         _check(_libc.unshare(others), "unshare")
-    else:
-        maps = {"setgroups": "deny", "uid_map": f"{uid} {uid} 1", "gid_map": f"{gid} {gid} 1"}
-        for name, text in maps.items():
-            with open(f"/proc/self/{name}", "w") as file:
-                file.write(text)
+        as_root = True
+    except OSError:
+        enter_user_namespace()
+        _check(_libc.unshare(others), "unshare")
+        as_root = False
     _mount("none", "/", None, MS_REC | MS_PRIVATE, None)     # what we mount from here on, nobody else sees
+    return as_root
+
+
+def enter_user_namespace(proc_self: int | None = None) -> None:
+    """Any capability from here on counts for our own namespaces only; user and group keep their numbers."""
+    maps = {"setgroups": "deny", "uid_map": f"{os.getuid()} {os.getuid()} 1",
+            "gid_map": f"{os.getgid()} {os.getgid()} 1"}
+    _check(_libc.unshare(NEWUSER), "unshare")
+    for name, text in maps.items():
+        fd = os.open(name if proc_self else f"/proc/self/{name}", os.O_WRONLY, dir_fd=proc_self)
+        os.write(fd, text.encode())
+        os.close(fd)
 
 
 def mount_private_tmp(target: str, size: int, names: int) -> None:
@@ -142,9 +149,14 @@ def mount_private_tmp(target: str, size: int, names: int) -> None:
     _mount("tmpfs", target, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, options)
 
 
-def hide_proc() -> None:
+def hide_proc(and_leave_root: bool) -> None:
     """An empty folder over /proc: other processes' environments and arguments have no name any more."""
+    proc_self = os.open("/proc/self", os.O_PATH)
     _mount("tmpfs", "/proc", "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=4k,mode=555")
+    if and_leave_root:
+        with contextlib.suppress(OSError):                   # forbidden? drop_privileges takes what matters
+            enter_user_namespace(proc_self)
+    os.close(proc_self)
 
 
 def _mount(source: str, target: str, kind: str | None, flags: int, options: str | None) -> None:

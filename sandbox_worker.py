@@ -42,13 +42,20 @@ ORDER = struct.Struct("<cd")           # trainer -> worker: b"R" run (seconds of
 REPORT = struct.Struct("<iqd?")        # worker -> trainer: exit code or -signal, peak kB, CPU seconds, too much disk
 LIBRARIES = ("site-packages", "dist-packages")
 DEVICES = ["/dev/null", "/dev/zero", "/dev/urandom", "/dev/random"]
-# Imports alone leave much undone: the first integral costs sympy another 40 ms. Done once here, forks inherit it.
+# Imported for every program beside what the caller names: small, and what programs of language models ask for.
+STANDARD = ["bisect", "calendar", "collections", "copy", "csv", "datetime", "decimal", "fractions", "functools",
+            "hashlib", "heapq", "itertools", "json", "operator", "random", "re", "statistics", "string", "textwrap",
+            "time", "typing"]
+# An import alone leaves much undone: the first integral costs sympy another 40 ms. Done once, inherited by all.
+# numpy's global generator starts alike in every program, as python's hashes do: equal runs give equal results.
 WARM_UP = {
-    "numpy": "numpy.linalg.solve(numpy.eye(2), numpy.ones(2)); numpy.random.default_rng(0).random(2); "
-             "str(numpy.arange(3.0)); numpy.fft.fft(numpy.ones(4))",
-    "sympy": "x, y = sympy.symbols('x y'); sympy.integrate(x * sympy.sin(x), x); sympy.solve(x**2 + x - 1, x); "
+    "numpy": "numpy.linalg.solve(numpy.eye(2), numpy.ones(2)); numpy.fft.fft(numpy.ones(4)); "
+             "str(numpy.arange(3.0)); numpy.polyfit([1, 2, 3], [1, 2, 3], 1); numpy.random.seed(0)",
+    "sympy": "x, y = sympy.symbols('x y'); sympy.integrate(x**2 * sympy.exp(x), x); "
+             "sympy.solve(x**2 + x - 1, x); sympy.solve([x + y - 3, x - y], [x, y]); "
              "sympy.simplify(sympy.sin(x)**2 + sympy.cos(x)**2); str(sympy.factor(x**2 - y**2)); "
-             "sympy.Matrix([[1, 2], [3, 4]]).inv(); sympy.diff(sympy.exp(x), x); sympy.factorint(360)",
+             "sympy.Matrix([[1, 2], [3, 4]]).inv(); sympy.limit(sympy.sin(x) / x, x, 0); sympy.factorint(360); "
+             "sympy.N(sympy.pi, 30)",
 }
 
 
@@ -104,12 +111,13 @@ class _Worker:
 
     def __init__(self, sock: socket.socket, settings: dict):
         self.sock, self.settings, self.layers = sock, settings, {}
-        os.setpriority(os.PRIO_PROCESS, 0, max(10, os.getpriority(os.PRIO_PROCESS, 0)))
         sys.path[:] = [p for p in sys.path if p != HERE] + [p for p in settings["path"] if p not in sys.path]
+        self._layer("namespaces", self._enter_namespaces)
         self._layer("fork_server", _preload, settings["preload"])
         memory = kernel.virtual_size(), settings["memory_mb"] << 20
-        self._layer("namespaces", self._enter_namespaces)
         self.folder = self._layer("tmpfs", self._mount)
+        if self.layers["namespaces"] is True:
+            kernel.hide_proc(and_leave_root=self.root)
         self.temporary = self.folder is None
         if self.temporary:
             self.folder = tempfile.mkdtemp(prefix="r1ci-", dir=settings["temp"])
@@ -126,7 +134,7 @@ class _Worker:
                           OMP_NUM_THREADS="1")
         sys.path.insert(0, self.folder)
         tempfile.tempdir = None
-        gc.collect()
+        kernel.program_filter(0)                             # built here, once, not in every child
         gc.freeze()                                          # a collection in a program must not touch our pages
         self._attack_myself()
 
@@ -141,15 +149,13 @@ class _Worker:
 
     def _enter_namespaces(self) -> None:
         kernel.try_in_child(kernel.enter_namespaces)         # half entered would be worse than not at all
-        kernel.enter_namespaces()
+        self.root = kernel.enter_namespaces()
         child = os.fork()                                    # pid 1 of the new namespace: its end ends all
         if child:
             self.sock.close()
             os.waitpid(child, 0)
             os._exit(0)
         kernel.die_with_parent()
-        with contextlib.suppress(OSError):
-            kernel.hide_proc()
 
     def _mount(self) -> str:
         if self.layers["namespaces"] is not True:
@@ -252,14 +258,11 @@ class _Worker:
 def _preload(names: list[str]) -> None:
     if sys.platform != "linux":
         raise OSError("elsewhere a fork after numpy is not safe")
-    for name in names:
+    for name in STANDARD + names:
         try:
-            module = importlib.import_module(name)
-            exec(WARM_UP.get(name, ""), {name: module})
+            exec(WARM_UP.get(name, ""), {name: importlib.import_module(name)})
         except Exception:                                    # not installed, or broken: then programs do without
             continue
-    if "numpy.random" in sys.modules:                        # as python's own random: other numbers in every program
-        os.register_at_fork(after_in_child=sys.modules["numpy.random"].seed)
 
 
 def _libraries() -> list[str]:
@@ -281,7 +284,7 @@ def become_program(code: int, out: int, err: int, cpu_seconds: float, plan: dict
         source = os.pread(code, os.fstat(code).st_size, 0)
         _confine(cpu_seconds, plan)
         os.closerange(3, 1024)
-        leave(_execute(source.decode("utf-8-sig"), plan))
+        leave(_execute(source.decode().lstrip("\ufeff"), plan))
     finally:
         leave(1)
 
