@@ -18,13 +18,16 @@ would break harmless programs; the deny list is kept honest by Landlock, namespa
 import contextlib
 import ctypes
 import errno
-import functools
 import os
 import platform
 import resource
 import struct
 
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+_libc.prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
+_libc.syscall.argtypes = [ctypes.c_long] * 6                 # variadic in C: plain ints would be 32 bits wide
 
 
 def _check(result: int, what: str) -> int:
@@ -34,29 +37,25 @@ def _check(result: int, what: str) -> int:
     return result
 
 
-def _syscall(what: str, number: int, *arguments) -> int:
-    """libc.syscall is variadic: plain ints would be passed as 32 bits, so widen them all."""
-    wide = [ctypes.c_long(a) if isinstance(a, int) else a for a in arguments]
-    return _check(_libc.syscall(ctypes.c_long(number), *wide), what)
-
-
-def _prctl(what: str, option: int, value: int = 0) -> int:
-    return _check(_libc.prctl(option, ctypes.c_ulong(value), *[ctypes.c_ulong(0)] * 3), what)
+def _address(data: bytes) -> tuple[int, object]:
+    """Where a copy of `data` lies, and what keeps it there."""
+    buffer = ctypes.create_string_buffer(data, len(data))
+    return ctypes.addressof(buffer), buffer
 
 
 def die_with_parent() -> None:
     """SIGKILL to this process as soon as the thread that forked it is gone."""
-    _prctl("PR_SET_PDEATHSIG", 1, 9)
+    _check(_libc.prctl(1, 9, 0, 0, 0), "PR_SET_PDEATHSIG")
 
 
 def adopt_orphans() -> None:
     """Grandchildren whose parent died become our children, where we can find and end them."""
-    _prctl("PR_SET_CHILD_SUBREAPER", 36, 1)
+    _check(_libc.prctl(36, 1, 0, 0, 0), "PR_SET_CHILD_SUBREAPER")
 
 
 def drop_privileges() -> None:
     """No capabilities, and no way to gain any through a set-uid program."""
-    _prctl("PR_SET_NO_NEW_PRIVS", 38, 1)
+    _check(_libc.prctl(38, 1, 0, 0, 0), "PR_SET_NO_NEW_PRIVS")
     header = struct.pack("Ii", 0x20080522, 0)                # _LINUX_CAPABILITY_VERSION_3, this thread
     _check(_libc.capset(header, bytes(24)), "capset")        # effective, permitted, inheritable: all empty
 
@@ -173,7 +172,7 @@ MAKE_CHAR, MAKE_SOCK, MAKE_BLOCK, TRUNCATE = 1 << 6, 1 << 9, 1 << 11, 1 << 14
 
 
 def landlock_abi() -> int:
-    return _syscall("landlock", CREATE_RULESET, 0, 0, 1)
+    return _check(_libc.syscall(CREATE_RULESET, 0, 0, 1, 0, 0), "landlock")
 
 
 def landlock_ruleset(read: list[str], write: list[str], devices: list[str]) -> int:
@@ -186,7 +185,8 @@ def landlock_ruleset(read: list[str], write: list[str], devices: list[str]) -> i
         attributes += struct.pack("<Q", 3)                   # no tcp port to bind or connect to
     if abi >= 6:
         attributes += struct.pack("<Q", 3)                   # no signal, no abstract unix socket to the outside
-    ruleset = _syscall("landlock_create_ruleset", CREATE_RULESET, attributes, len(attributes), 0)
+    where, _keep = _address(attributes)
+    ruleset = _check(_libc.syscall(CREATE_RULESET, where, len(attributes), 0, 0, 0), "landlock_create_ruleset")
     reading = READ_FILE | READ_DIR
     writing = files & ~(EXECUTE | MAKE_CHAR | MAKE_BLOCK | MAKE_SOCK)
     for paths, access in ((read, reading), (write, writing), (devices, READ_FILE | WRITE_FILE | TRUNCATE)):
@@ -197,15 +197,15 @@ def landlock_ruleset(read: list[str], write: list[str], devices: list[str]) -> i
                 continue                                     # /lib64 and its like are not everywhere
             # A rule about a file may only speak of what can be done with files.
             kinds = access if os.path.isdir(path) else access & (READ_FILE | WRITE_FILE | TRUNCATE)
-            rule = struct.pack("<Qi", kinds & files, fd)
-            _syscall("landlock_add_rule", ADD_RULE, ruleset, 1, rule, 0)
+            where, _keep = _address(struct.pack("<Qi", kinds & files, fd))
+            _check(_libc.syscall(ADD_RULE, ruleset, 1, where, 0, 0), "landlock_add_rule")
             os.close(fd)
     return ruleset
 
 
 def landlock_restrict(ruleset: int) -> None:
     """From here on this process cannot open, make, move or remove what the ruleset does not name."""
-    _syscall("landlock_restrict_self", RESTRICT_SELF, ruleset, 0)
+    _check(_libc.syscall(RESTRICT_SELF, ruleset, 0, 0, 0, 0), "landlock_restrict_self")
 
 
 # ---- seccomp -------------------------------------------------------------------------------------
@@ -318,19 +318,8 @@ def worker_filter(landlock: int) -> bytes:
     return b"".join(code) + _op(_RETURN, _ALLOW)
 
 
-def program_filter(pid: int) -> bytes:
+def _program_filter(pid: int, group: int) -> bytes:
     """What only the worker may do: start processes, and name any process but `pid`, the program itself."""
-    code = _program_filter()
-    return code.replace(_OWN, struct.pack("<i", pid)).replace(_OWN_GROUP, struct.pack("<i", -pid))
-
-
-_OWN, _OWN_GROUP = struct.pack("<I", 0x70696421), struct.pack("<I", 0x67727021)
-
-
-@functools.cache
-def _program_filter() -> bytes:
-    """Written once, with place holders for the process id: half a millisecond is a lot per program."""
-    pid, group = struct.unpack("<II", _OWN + _OWN_GROUP)
     _, number = _numbers()
     code = [_op(_LOAD, _NUMBER)]
     for names, answer in ((_NO_PROCESS, _DENY), (_PRETEND, _ERRNO)):
@@ -349,10 +338,26 @@ def _program_filter() -> bytes:
 
 def install_filter(code: bytes) -> None:
     """Hand a BPF program to the kernel; it holds for this process and all it will ever start."""
-    program = ctypes.create_string_buffer(code, len(code))
-    description = struct.pack("@HP", len(code) // 8, ctypes.addressof(program))
-    mode = ctypes.c_ulong(2)                                 # SECCOMP_MODE_FILTER
-    _check(_libc.prctl(22, mode, ctypes.c_char_p(description), *[ctypes.c_ulong(0)] * 2), "seccomp")
+    code_at, _keep = _address(code)
+    description_at, _keep_too = _address(struct.pack("@HP", len(code) // 8, code_at))
+    _check(_libc.prctl(22, 2, description_at, 0, 0), "seccomp")               # PR_SET_SECCOMP, filter
+
+
+class ProgramFilter:
+    """The second filter, written once per worker; a program only fills in its process id (half a ms saved)."""
+
+    def __init__(self):
+        own, group = 0x70696421, 0x67727021                  # place holders
+        code = _program_filter(own, group)
+        self.places = [(i, sign) for i in range(4, len(code), 8) for value, sign in ((own, 1), (group, -1))
+                       if code[i:i + 4] == struct.pack("<I", value)]
+        self.code_at, self.code = _address(code)
+        self.description_at, self.description = _address(struct.pack("@HP", len(code) // 8, self.code_at))
+
+    def install(self, pid: int) -> None:
+        for place, sign in self.places:
+            struct.pack_into("<i", self.code, place, sign * pid)
+        _check(_libc.prctl(22, 2, self.description_at, 0, 0), "seccomp")
 
 
 # ---- cleaning up after a program -----------------------------------------------------------------

@@ -19,7 +19,6 @@ import importlib
 import io
 import json
 import linecache
-import math
 import os
 import resource
 import select
@@ -128,13 +127,20 @@ class _Worker:
         ruleset = self._layer("landlock", kernel.landlock_ruleset, _libraries(), [self.folder], DEVICES)
         abi = kernel.landlock_abi() if ruleset else 0
         self._layer("seccomp", lambda: kernel.install_filter(kernel.worker_filter(abi)))
-        self.plan = {"ruleset": ruleset, "seccomp": self.layers["seccomp"] is True, "path": sys.path}
+        reader, writer = os.pipe()                           # stand-ins for the pipes of programs to come
+        for fd in (1, 2):
+            os.dup2(writer, fd)
+        os.close(reader)
+        os.close(writer)
+        _open_outputs()
+        self.plan = {"ruleset": ruleset, "seccomp": None, "path": sys.path}
+        if self.layers["seccomp"] is True:
+            self.plan["seccomp"] = kernel.ProgramFilter()
         os.environ.clear()
         os.environ.update(PATH="/usr/bin:/bin", LANG="C.UTF-8", TZ="UTC", HOME=self.folder, TMPDIR=self.folder,
                           OMP_NUM_THREADS="1")
         sys.path.insert(0, self.folder)
         tempfile.tempdir = None
-        kernel.program_filter(0)                             # built here, once, not in every child
         gc.freeze()                                          # a collection in a program must not touch our pages
         self._attack_myself()
 
@@ -292,14 +298,20 @@ def become_program(code: int, out: int, err: int, cpu_seconds: float, plan: dict
 def _confine(cpu_seconds: float, plan: dict) -> None:
     """The steps that each program must take itself; an exception here means that it does not run at all."""
     os.setsid()
-    seconds = math.ceil(cpu_seconds) + 2                     # a second line behind the trainer's clock
+    seconds = int(cpu_seconds) + 3                           # a second line behind the trainer's clock
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
     if sys.platform == "linux":
         kernel.die_with_parent()
     if plan["ruleset"] is not None:
         kernel.landlock_restrict(plan["ruleset"])
     if plan["seccomp"]:
-        kernel.install_filter(kernel.program_filter(os.getpid()))
+        plan["seccomp"].install(os.getpid())
+
+
+def _open_outputs() -> None:
+    """Line by line, so that a program that is killed keeps what it printed. Needs pipes in place: they can't seek."""
+    files = [open(fd, "w", buffering=1, encoding="utf-8", errors="backslashreplace") for fd in (1, 2)]
+    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__ = files
 
 
 def _execute(text: str, plan: dict) -> int:
@@ -311,10 +323,7 @@ def _execute(text: str, plan: dict) -> int:
     sys.argv, sys.path[:] = [NAME], plan["path"]
     linecache.cache[NAME] = (len(text), None, io.StringIO(text, newline=None).readlines(), NAME)
     sys.excepthook, threading.excepthook = _print_error, _print_thread_error
-    # Line by line, so that a program that is killed keeps what it printed.
-    outputs = [open(fd, "w", buffering=1, encoding="utf-8", errors="backslashreplace") for fd in (1, 2)]
-    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__ = outputs
-    exit_code = 0
+    outputs, exit_code = (sys.stdout, sys.stderr), 0
     try:
         exec(compile(text, NAME, "exec", dont_inherit=True), main.__dict__)
     except BaseException as error:
