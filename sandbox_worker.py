@@ -84,7 +84,8 @@ def environment() -> dict:
                    "PYTHONUTF8": "1", "PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1",
                    "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",
                    # Memory in 2 MB pages: a fork copies page tables, and this makes them short (2.6 -> 1.3 ms).
-                   "PYTHONMALLOC": "malloc", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+                   # One heap for all threads: with 64 MB of addresses for each, none would be left for data.
+                   "PYTHONMALLOC": "malloc", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.arena_max=1"}
     return environment | {k: os.environ[k] for k in ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH") if k in os.environ}
 
 
@@ -116,7 +117,11 @@ class _Worker:
         memory = kernel.virtual_size(), settings["memory_mb"] << 20
         self.folder = self._layer("tmpfs", self._mount)
         if self.layers["namespaces"] is True:
-            kernel.hide_proc(and_leave_root=self.root)
+            with contextlib.suppress(OSError):
+                kernel.hide_proc(and_leave_root=self.root)
+        else:
+            with contextlib.suppress(OSError, AttributeError):
+                kernel.adopt_orphans()
         self.temporary = self.folder is None
         if self.temporary:
             self.folder = tempfile.mkdtemp(prefix="r1ci-", dir=settings["temp"])
@@ -187,7 +192,8 @@ class _Worker:
                         attack()
                         came_through |= bit
             os._exit(came_through)
-        came_through = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        exit_code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        came_through = exit_code if exit_code >= 0 else 3
         self._sweep(pid)
         for bit, name in guarded.items():
             if came_through & bit and self.layers[name] is True:
@@ -215,6 +221,7 @@ class _Worker:
         too_much = self._wait(pid)
         _, status, usage = os.wait4(pid, 0)
         self._sweep(pid)
+        os.chmod(self.folder, 0o700)
         if os.listdir(self.folder):
             kernel.empty_folder(self.folder)
         self.sock.sendall(REPORT.pack(os.waitstatus_to_exitcode(status), usage.ru_maxrss,
@@ -224,8 +231,8 @@ class _Worker:
         """Without a fork server: a fresh interpreter, as it would be on any machine, that confines itself."""
         kept = [fd for fd in (*fds, self.plan["ruleset"]) if fd is not None]
         moves = [(os.POSIX_SPAWN_DUP2, fd, 50 + i) for i, fd in enumerate(kept)]
-        plan = self.plan | {"ruleset": 53 if len(kept) == 4 else None}
-        command = boot(f"become_program(50, 51, 52, {cpu_seconds!r}, {plan!r})")
+        plan = self.plan | {"ruleset": 53 if len(kept) == 4 else None, "seccomp": bool(self.plan["seccomp"])}
+        command = boot(f"become_fresh_program(50, 51, 52, {cpu_seconds!r}, {plan!r})")
         return os.posix_spawn(sys.executable, command, environment() | dict(os.environ), file_actions=moves)
 
     def _wait(self, pid: int) -> bool:
@@ -295,6 +302,17 @@ def become_program(code: int, out: int, err: int, cpu_seconds: float, plan: dict
         leave(1)
 
 
+def become_fresh_program(code: int, out: int, err: int, cpu_seconds: float, plan: dict) -> None:
+    """The same in an interpreter of its own, which has inherited nothing from a worker."""
+    os.dup2(out, 1)
+    os.dup2(err, 2)
+    _open_outputs()
+    for name in [name for name in os.environ if name.startswith(("PYTHON", "GLIBC_"))]:
+        del os.environ[name]
+    plan["seccomp"] = kernel.ProgramFilter() if plan["seccomp"] else None
+    become_program(code, out, err, cpu_seconds, plan)
+
+
 def _confine(cpu_seconds: float, plan: dict) -> None:
     """The steps that each program must take itself; an exception here means that it does not run at all."""
     os.setsid()
@@ -309,7 +327,7 @@ def _confine(cpu_seconds: float, plan: dict) -> None:
 
 
 def _open_outputs() -> None:
-    """Line by line, so that a program that is killed keeps what it printed. Needs pipes in place: they can't seek."""
+    """Line by line: a program that is killed keeps what it printed. The pipes must be there: they can't seek."""
     files = [open(fd, "w", buffering=1, encoding="utf-8", errors="backslashreplace") for fd in (1, 2)]
     sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__ = files
 
