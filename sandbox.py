@@ -86,7 +86,8 @@ class Result:
         """What a person would want to see, in about `limit` characters; the same for the same behaviour."""
         note = SENTENCES.get(self.status, "")
         if self.status == "killed" and self.signal:
-            note = f"[the program was killed: {signal.Signals(self.signal).name}]"
+            names = {s.value: s.name for s in signal.Signals}
+            note = f"[the program was killed: {names.get(self.signal, f'signal {self.signal}')}]"
         elif self.status == "error":
             note = _cut(_plain(self.stderr).strip("\n"), limit // 2, head=0.0)
             note = note or f"[the program ended with exit code {self.exit_code}]"
@@ -229,12 +230,15 @@ class Sandbox:
         return worker
 
 
-def _announce(layers: dict, said=set()) -> None:
+_said: set[str] = set()
+
+
+def _announce(layers: dict) -> None:
     """Say in plain words, once per process, that something is missing."""
     missing = [f"{name}: {why}" for name, why in layers.items() if why is not True]
     text = "sandbox: programs run with reduced protection on this machine (" + "; ".join(missing) + ")"
-    if missing and text not in said:
-        said.add(text)
+    if missing and text not in _said:
+        _said.add(text)
         print(text + "; see `python sandbox.py`", file=sys.stderr)
 
 

@@ -376,21 +376,62 @@ def own_children() -> list[int]:
     return found
 
 
+def _walk(folder: str, unlock: bool):
+    """(descriptor of its folder, name, is it a folder) of all that is below `folder`, the deepest first.
+
+    By one descriptor that moves down and up, never by path or recursion: a tree of 3,000 levels has paths longer
+    than the kernel takes, and more levels than python's stack. Links are names like others, never followed.
+    """
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+    def listing(fd: int) -> list[tuple[str, bool]]:
+        with os.scandir(fd) as entries:
+            return [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+
+    here = os.open(folder, flags)
+    try:
+        trail, pending = [], [listing(here)]
+        while pending:
+            if pending[-1]:
+                name, is_folder = pending[-1].pop()
+                if not is_folder:
+                    yield here, name, False
+                    continue
+                if unlock:
+                    os.chmod(name, 0o700, dir_fd=here)
+                step = name
+                trail.append(name)
+            else:
+                pending.pop()
+                step = ".."
+            if step != ".." or trail:
+                there = os.open(step, flags, dir_fd=here)
+                os.close(here)
+                here = there
+            if step != "..":
+                pending.append(listing(here))
+            elif trail:
+                yield here, trail.pop(), True
+    finally:
+        os.close(here)
+
+
 def folder_exceeds(folder: str, most_bytes: int, most_names: int) -> bool:
-    """Is there more below `folder` than allowed? What the program changes meanwhile is counted or not."""
+    """Is there more below `folder` than allowed? It is counted while a program is busy changing it."""
     size = names = 0
-    folders = [folder]
-    while folders and size <= most_bytes and names <= most_names:
-        try:
-            with os.scandir(folders.pop()) as entries:
-                for entry in entries:
-                    names += 1
-                    size += entry.stat(follow_symlinks=False).st_blocks * 512
-                    if entry.is_dir(follow_symlinks=False):
-                        folders.append(entry.path)
-        except OSError:
-            continue
-    return size > most_bytes or names > most_names
+    with contextlib.suppress(OSError):
+        for here, name, _ in _walk(folder, unlock=False):
+            names += 1
+            size += os.stat(name, dir_fd=here, follow_symlinks=False).st_blocks * 512
+            if size > most_bytes or names > most_names:
+                return True
+    return False
+
+
+def empty_folder(folder: str) -> None:
+    """Remove all that is in `folder`, however deep, however unreadable."""
+    for here, name, is_folder in _walk(folder, unlock=True):
+        (os.rmdir if is_folder else os.unlink)(name, dir_fd=here)
 
 
 def remove_folder(folder: str) -> None:
@@ -398,34 +439,3 @@ def remove_folder(folder: str) -> None:
         os.chmod(folder, 0o700)
         empty_folder(folder)
         os.rmdir(folder)
-
-
-def empty_folder(folder: str) -> None:
-    """Remove all that is in `folder`, however deep, however unreadable, without ever following a link.
-
-    Not by recursion: a tree 3,000 levels deep has paths longer than the kernel takes and more levels than
-    python's stack. So a sub-folder's own folders are moved up beside it until every level is flat.
-    """
-    fresh = 0
-    while True:
-        with os.scandir(folder) as entries:
-            top = list(entries)
-        if not top:
-            return
-        for entry in top:
-            if not entry.is_dir(follow_symlinks=False):
-                os.unlink(entry.path)
-                continue
-            os.chmod(entry.path, 0o700)
-            with os.scandir(entry.path) as entries:
-                inner = list(entries)
-            for child in inner:
-                if child.is_dir(follow_symlinks=False):
-                    os.chmod(child.path, 0o700)              # moving a folder rewrites its ".."
-                    while os.path.lexists(target := os.path.join(folder, f".moved-{fresh}")):
-                        fresh += 1
-                    os.rename(child.path, target)
-                    fresh += 1
-                else:
-                    os.unlink(child.path)
-            os.rmdir(entry.path)
