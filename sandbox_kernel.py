@@ -143,7 +143,7 @@ def enter_user_namespace(proc_self: int | None = None) -> None:
 
 
 def mount_private_tmp(target: str, size: int, names: int) -> None:
-    """A fresh tmpfs over `target`, in this mount namespace only; it ends with the last process that sees it."""
+    """A fresh tmpfs over `target`, in this mount namespace only; it ends with the last process in there."""
     options = f"size={size},nr_inodes={names},mode=700"
     _mount("tmpfs", target, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, options)
 
@@ -178,15 +178,15 @@ def landlock_abi() -> int:
 def landlock_ruleset(read: list[str], write: list[str], devices: list[str]) -> int:
     """A file descriptor of a ruleset: `read` trees can be read, `write` trees also changed."""
     abi = landlock_abi()
-    # Kinds of file access that this kernel can forbid: 13 at first, then renames across folders, truncation, ioctl.
+    # Kinds of access that this kernel can forbid: 13 at first, then moves across folders, truncation, ioctl.
     files = (1 << {1: 13, 2: 14, 3: 15, 4: 15}.get(abi, 16)) - 1
     attributes = struct.pack("<Q", files)
     if abi >= 4:
         attributes += struct.pack("<Q", 3)                   # no tcp port to bind or connect to
     if abi >= 6:
-        attributes += struct.pack("<Q", 3)                   # no signal, no abstract unix socket to the outside
+        attributes += struct.pack("<Q", 3)                   # no signal or abstract socket to outside
     where, _keep = _address(attributes)
-    ruleset = _check(_libc.syscall(CREATE_RULESET, where, len(attributes), 0, 0, 0), "landlock_create_ruleset")
+    ruleset = _check(_libc.syscall(CREATE_RULESET, where, len(attributes), 0, 0, 0), "landlock ruleset")
     reading = READ_FILE | READ_DIR
     writing = files & ~(EXECUTE | MAKE_CHAR | MAKE_BLOCK | MAKE_SOCK)
     for paths, access in ((read, reading), (write, writing), (devices, READ_FILE | WRITE_FILE | TRUNCATE)):
@@ -246,8 +246,9 @@ _MACHINES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
 _PRETEND = ["chmod", "fchmod", "fchmodat", "utime", "utimes", "utimensat", "futimesat"]
 _NO_PROCESS = ["fork", "vfork", "execve", "execveat", "tkill", "pidfd_open"]
 # These depend on their arguments, or (forks, signals, chmod to clean up) the worker needs them itself.
-_SPECIAL = {*_PRETEND, *_NO_PROCESS, "clone", "clone3", "kill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo",
-            "prlimit64", "sched_setaffinity", "prctl", "fcntl", "ioctl", "socketpair", "open", "openat", "truncate"}
+_SPECIAL = {*_PRETEND, *_NO_PROCESS, "clone", "clone3", "kill", "tgkill", "rt_sigqueueinfo",
+            "rt_tgsigqueueinfo", "prlimit64", "sched_setaffinity", "prctl", "fcntl", "ioctl", "socketpair",
+            "open", "openat", "truncate"}
 
 _ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
 _LOAD, _JEQ, _JGE, _JSET, _AND, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
@@ -292,7 +293,7 @@ def _allow_if(offset: int, values: list[int], jump: int = _JEQ) -> bytes:
 def worker_filter(landlock: int) -> bytes:
     """What neither a worker nor its programs ever need: installed once, inherited by every fork."""
     arch, number = _numbers()
-    code = [_op(_LOAD, _ARCH), _op(_JEQ, arch, 1, 0), _op(_RETURN, _KILL),    # 32-bit calls have other numbers
+    code = [_op(_LOAD, _ARCH), _op(_JEQ, arch, 1, 0), _op(_RETURN, _KILL),    # 32-bit: other numbers
             _op(_LOAD, _NUMBER), _op(_JGE, _NEWEST + 1, 0, 1), _op(_RETURN, _ERRNO | errno.ENOSYS)]
     for name in number:
         if name not in _SPECIAL:
@@ -305,8 +306,8 @@ def worker_filter(landlock: int) -> bytes:
     code.append(_call(number["ioctl"], _deny_if(_argument(1), [0x5412, 0x541C, 0x8901, 0x8902, 0x5452])))
     # asyncio wants a socketpair; one of unix streams can never be pointed at somebody else's address.
     code.append(_call(number["socketpair"], b"".join([
-        _op(_LOAD, _argument(0)), _op(_JEQ, 1, 0, 3), _op(_LOAD, _argument(1)), _op(_AND, 0xF), _op(_JEQ, 1, 1, 0),
-        _op(_RETURN, _DENY), _op(_RETURN, _ALLOW)])))
+        _op(_LOAD, _argument(0)), _op(_JEQ, 1, 0, 3), _op(_LOAD, _argument(1)), _op(_AND, 0xF),
+        _op(_JEQ, 1, 1, 0), _op(_RETURN, _DENY), _op(_RETURN, _ALLOW)])))
     # Before ABI 3 Landlock does not know truncation, and O_RDONLY | O_TRUNC is not "writing".
     if landlock < 3:
         code.append(_call(number["truncate"], _op(_RETURN, _DENY)))
@@ -344,7 +345,7 @@ def install_filter(code: bytes) -> None:
 
 
 class ProgramFilter:
-    """The second filter, written once per worker; a program only fills in its process id (half a ms saved)."""
+    """The second filter, written once per worker; a program only fills in its id (half a ms saved)."""
 
     def __init__(self):
         own, group = 0x70696421, 0x67727021                  # place holders
@@ -379,8 +380,8 @@ def own_children() -> list[int]:
 def _walk(folder: str, unlock: bool):
     """(descriptor of its folder, name, is it a folder) of all that is below `folder`, the deepest first.
 
-    By one descriptor that moves down and up, never by path or recursion: a tree of 3,000 levels has paths longer
-    than the kernel takes, and more levels than python's stack. Links are names like others, never followed.
+    By one descriptor that moves down and up, never by path or recursion: a tree of 3,000 levels has paths
+    longer than the kernel takes, and more levels than python's stack. Links are names, never followed.
     """
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 

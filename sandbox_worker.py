@@ -38,23 +38,23 @@ FILE_SIZE, DISK_SIZE, DISK_NAMES, OPEN_FILES = 32 << 20, 64 << 20, 4096, 64
 MEMORY_EXIT = 203          # exit code of an uncaught MemoryError
 NAME = "<program>"         # what tracebacks call the program
 ORDER = struct.Struct("<cd")           # trainer -> worker: b"R" run (seconds of CPU) or b"K" kill
-REPORT = struct.Struct("<iqd?")        # worker -> trainer: exit code or -signal, peak kB, CPU seconds, too much disk
+REPORT = struct.Struct("<iqd?")        # worker -> trainer: exit code or -signal, peak kB, CPU seconds, disk full
 LIBRARIES = ("site-packages", "dist-packages")
 DEVICES = ["/dev/null", "/dev/zero", "/dev/urandom", "/dev/random"]
-# Imported for every program beside what the caller names: small, and what programs of language models ask for.
-STANDARD = ["bisect", "calendar", "collections", "copy", "csv", "datetime", "decimal", "fractions", "functools",
-            "hashlib", "heapq", "itertools", "json", "operator", "random", "re", "statistics", "string", "textwrap",
-            "time", "typing"]
-# An import alone leaves much undone: the first integral costs sympy another 40 ms. Done once, inherited by all.
-# numpy's global generator starts alike in every program, as python's hashes do: equal runs give equal results.
+# Imported for all programs beside what the caller names: small, and what language models like to import.
+STANDARD = ["bisect", "calendar", "collections", "copy", "csv", "datetime", "decimal", "fractions",
+            "functools", "hashlib", "heapq", "itertools", "json", "operator", "random", "re", "statistics",
+            "string", "textwrap", "time", "typing"]
+# An import leaves much undone: the first integral costs sympy another 40 ms. Done once, inherited by all.
+# numpy's global generator starts alike in every program, as python's hashes do: equal runs, equal results.
 WARM_UP = {
     "numpy": "numpy.linalg.solve(numpy.eye(2), numpy.ones(2)); numpy.fft.fft(numpy.ones(4)); "
              "str(numpy.arange(3.0)); numpy.polyfit([1, 2, 3], [1, 2, 3], 1); numpy.random.seed(0)",
     "sympy": "x, y = sympy.symbols('x y'); sympy.integrate(x**2 * sympy.exp(x), x); "
              "sympy.solve(x**2 + x - 1, x); sympy.solve([x + y - 3, x - y], [x, y]); "
              "sympy.simplify(sympy.sin(x)**2 + sympy.cos(x)**2); str(sympy.factor(x**2 - y**2)); "
-             "sympy.Matrix([[1, 2], [3, 4]]).inv(); sympy.limit(sympy.sin(x) / x, x, 0); sympy.factorint(360); "
-             "sympy.N(sympy.pi, 30)",
+             "sympy.Matrix([[1, 2], [3, 4]]).inv(); sympy.limit(sympy.sin(x) / x, x, 0); "
+             "sympy.factorint(360); sympy.N(sympy.pi, 30)",
 }
 
 
@@ -75,7 +75,8 @@ def receive_json(sock: socket.socket) -> dict:
 
 def boot(call: str) -> list[str]:
     """The command line of a python that does one call of this module, wherever the module lies."""
-    return [sys.executable, "-c", f"import sys; sys.path.insert(0, {HERE!r}); import sandbox_worker; sandbox_worker.{call}"]
+    code = f"import sys; sys.path.insert(0, {HERE!r}); import sandbox_worker; sandbox_worker.{call}"
+    return [sys.executable, "-c", code]
 
 
 def environment() -> dict:
@@ -83,15 +84,17 @@ def environment() -> dict:
     environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "TZ": "UTC", "PYTHONHASHSEED": "0",
                    "PYTHONUTF8": "1", "PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1",
                    "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",
-                   # Memory in 2 MB pages: a fork copies page tables, and this makes them short (2.6 -> 1.3 ms).
-                   # One heap for all threads: with 64 MB of addresses for each, none would be left for data.
-                   "PYTHONMALLOC": "malloc", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.arena_max=1"}
-    return environment | {k: os.environ[k] for k in ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH") if k in os.environ}
+                   # Memory in 2 MB pages: a fork copies page tables; this makes them short (2.6 -> 1.3 ms).
+                   # One heap for all threads: with 64 MB of addresses each, none would be left for data.
+                   "PYTHONMALLOC": "malloc",
+                   "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.arena_max=1"}
+    kept = [name for name in ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH") if name in os.environ]
+    return environment | {name: os.environ[name] for name in kept}
 
 
 def serve(fd: int) -> None:
     """The life of a worker: import, give up what no program needs, then fork for every order."""
-    sock = socket.socket(fileno=os.dup(fd))                  # a low number, below all that programs must not have
+    sock = socket.socket(fileno=os.dup(fd))                  # a low number: programs close those
     os.close(fd)
     try:
         worker = _Worker(sock, receive_json(sock))
@@ -107,7 +110,7 @@ def serve(fd: int) -> None:
 
 
 class _Worker:
-    """What a worker knows: which layers it has, and how to start, watch and sweep up one program at a time."""
+    """What a worker knows: its layers, and how to start, watch and sweep up one program at a time."""
 
     def __init__(self, sock: socket.socket, settings: dict):
         self.sock, self.settings, self.layers = sock, settings, {}
@@ -142,11 +145,13 @@ class _Worker:
         if self.layers["seccomp"] is True:
             self.plan["seccomp"] = kernel.ProgramFilter()
         os.environ.clear()
-        os.environ.update(PATH="/usr/bin:/bin", LANG="C.UTF-8", TZ="UTC", HOME=self.folder, TMPDIR=self.folder,
-                          OMP_NUM_THREADS="1")
+        os.environ.update(PATH="/usr/bin:/bin", LANG="C.UTF-8", TZ="UTC", OMP_NUM_THREADS="1",
+                          HOME=self.folder, TMPDIR=self.folder)
         sys.path.insert(0, self.folder)
         tempfile.tempdir = None
-        gc.freeze()                                          # a collection in a program must not touch our pages
+        # A collection in a program must not touch, and so copy, our pages. (No gc.collect() before: it gives
+        # memory back, which breaks up the 2 MB pages and costs every fork a millisecond and a half.)
+        gc.freeze()
         self._attack_myself()
 
     def _layer(self, name: str, switch_on, *arguments):
@@ -206,7 +211,7 @@ class _Worker:
             if not data:
                 return                                       # the trainer is gone, however it ended
             order, cpu_seconds = ORDER.unpack(data)
-            if order == b"R":                                # a late b"K" is for a program that has ended by itself
+            if order == b"R":                                # a late b"K" meant a program that has ended
                 self._run(fds, cpu_seconds)
 
     def _run(self, fds: list[int], cpu_seconds: float) -> None:
@@ -236,7 +241,7 @@ class _Worker:
         return os.posix_spawn(sys.executable, command, environment() | dict(os.environ), file_actions=moves)
 
     def _wait(self, pid: int) -> bool:
-        """Until the program has ended, by itself or by order. True: ended by us because it filled the disk."""
+        """Until the program has ended, by itself or by order. True: it was ended because it filled the disk."""
         poller, exited, too_much = select.poll(), None, False
         poller.register(self.sock, select.POLLIN)
         with contextlib.suppress(OSError, AttributeError):
@@ -250,7 +255,7 @@ class _Worker:
                 too_much = kernel.folder_exceeds(self.folder, DISK_SIZE, DISK_NAMES)
             if too_much or self.sock.fileno() in ready:
                 if not too_much:
-                    self.sock.recv(ORDER.size)               # the order to kill, or nothing: the trainer is gone
+                    self.sock.recv(ORDER.size)               # the order, or nothing: no trainer
                 os.kill(pid, signal.SIGKILL)
         if exited is not None:
             os.close(exited)
@@ -272,10 +277,8 @@ def _preload(names: list[str]) -> None:
     if sys.platform != "linux":
         raise OSError("elsewhere a fork after numpy is not safe")
     for name in STANDARD + names:
-        try:
-            exec(WARM_UP.get(name, ""), {name: importlib.import_module(name)})
-        except Exception:                                    # not installed, or broken: then programs do without
-            continue
+        with contextlib.suppress(Exception):                 # not installed, or broken: programs do without
+            exec(WARM_UP.get(name, ""), {name: importlib.import_module(name)})  # noqa: S102 - ours
 
 
 def _libraries() -> list[str]:
@@ -327,9 +330,10 @@ def _confine(cpu_seconds: float, plan: dict) -> None:
 
 
 def _open_outputs() -> None:
-    """Line by line: a program that is killed keeps what it printed. The pipes must be there: they can't seek."""
-    files = [open(fd, "w", buffering=1, encoding="utf-8", errors="backslashreplace") for fd in (1, 2)]
-    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__ = files
+    """Line by line: a program that is killed keeps what it printed. (Pipes must be there: they can't seek.)"""
+    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__ = [
+        open(fd, "w", buffering=1, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115 - never closed
+        for fd in (1, 2)]
 
 
 def _execute(text: str, plan: dict) -> int:
@@ -343,8 +347,8 @@ def _execute(text: str, plan: dict) -> int:
     sys.excepthook, threading.excepthook = _print_error, _print_thread_error
     outputs, exit_code = (sys.stdout, sys.stderr), 0
     try:
-        exec(compile(text, NAME, "exec", dont_inherit=True), main.__dict__)
-    except BaseException as error:
+        exec(compile(text, NAME, "exec", dont_inherit=True), main.__dict__)  # noqa: S102 - the point of it all
+    except BaseException as error:  # noqa: BLE001 - whatever it is, it is the program's
         exit_code = _exit_code(error)
     threading._shutdown()
     atexit._run_exitfuncs()

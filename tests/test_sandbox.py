@@ -20,8 +20,9 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 CHECKOUT = os.path.dirname(HERE)
 sys.path[:0] = [CHECKOUT, HERE]
 
-import sandbox  # noqa: E402  (the two lines above make it importable from anywhere)
-import sandbox_corpus as corpus  # noqa: E402
+import sandbox_corpus as corpus
+
+import sandbox
 
 MODULES = ("sandbox.py", "sandbox_worker.py", "sandbox_kernel.py")
 LIBRARIES = [name for name in ("numpy", "sympy") if __import__("importlib.util").util.find_spec(name)]
@@ -193,7 +194,7 @@ def test_nothing_passes_to_the_next_program(single, name):
 def test_no_trace_of_a_program_in_the_memory_of_the_next(single):
     """All pages that hold python objects, read through ctypes: the text of the program before is in none."""
     single.run("secret = 'residue-' + 'of-a-program'; print(secret); data = [secret + str(i) for i in range(1000)]")
-    search = ("import ctypes, gc\nmark = b'-'.join([b'residue', b'of'])\n"
+    search = ("import ctypes, gc\nmark = b'-'.join([b'residue', b'of'])\ngc.unfreeze()\n"
               "pages = {id(o) >> 12 for o in gc.get_objects()}\n"
               "pages |= {id(v) >> 12 for o in gc.get_objects() if type(o) is dict for v in list(o.values())}\n"
               "print(len(pages) > 100, sum(mark + b'-a' in ctypes.string_at(p << 12, 4096) for p in pages))")
@@ -264,22 +265,31 @@ def test_daemons_end_with_their_program(poorer, without):
         assert processes_below(os.getpid()) == before
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
-def test_a_worker_that_dies_costs_one_result(how):
+@pytest.mark.parametrize(("how", "status"), [(signal.SIGKILL, "killed"), (signal.SIGSTOP, "timeout")])
+def test_a_worker_that_dies_costs_one_result(how, status):
     with sandbox.Sandbox(workers=1) as box:
-        running = box.submit("import time; print('begun', flush=True); time.sleep(1)", timeout=1.5)
-        time.sleep(0.2)
-        box.layers                                           # waits until the worker is up and idle or done
-        running.result()
-        running = box.submit("import time; print('begun', flush=True); time.sleep(8)", timeout=1.0)
-        time.sleep(0.4)
-        for pid in processes_below(os.getpid()):
+        assert box.run("print(1)").ok
+        running = box.submit("import time; print('begun', flush=True); time.sleep(9)", timeout=1.0)
+        time.sleep(0.5)
+        (worker,) = box._workers
+        family = [worker.process.pid, *processes_below(worker.process.pid)]
+        for pid in family:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, how)
         lost = running.result(timeout=20)
-        assert lost.status == ("killed" if how == signal.SIGKILL else "timeout")
+        assert (lost.status, lost.stdout) == (status, "begun\n")
         assert box.run("print(3)").stdout == "3\n"
-    assert not processes_below(os.getpid()) or wait_until(lambda: True)
+        assert wait_until(lambda: not [pid for pid in family if os.path.exists(f"/proc/{pid}")])
+
+
+def test_a_worker_that_dies_while_idle_costs_nothing():
+    with sandbox.Sandbox(workers=1, preload=()) as box:
+        assert box.run("print(1)").ok
+        (worker,) = box._workers
+        worker.process.kill()
+        worker.process.wait()
+        time.sleep(0.2)
+        assert box.run("print(2)").stdout == "2\n"
 
 
 def test_a_closed_box_says_so():
@@ -390,7 +400,7 @@ def test_a_layer_that_does_not_hold_is_found_out(tmp_path, box, module, old, new
     text = (tmp_path / module).read_text()
     assert old in text
     (tmp_path / module).write_text(text.replace(old, new))
-    code = "import sandbox\nwith sandbox.Sandbox(workers=1, preload=()) as box: print(box.layers[%r])" % layer
+    code = f"import sandbox\nwith sandbox.Sandbox(workers=1, preload=()) as box: print(box.layers[{layer!r}])"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert "came through" in done.stdout, done.stderr
 
