@@ -4,24 +4,25 @@
         box.run("print(2 + 2)").for_model()                  # "4"
 
 The policy writes hundreds of programs per training step, some of them hostile by accident, some because a
-reward is to be had. A fresh interpreter with numpy and sympy needs 250 ms; forking the trainer would hand
-every program the trainer's memory, answers included. So there are three kinds of process:
+reward is to be had. A fresh interpreter that imports numpy and sympy needs 250 ms; forking the trainer would
+hand every program the trainer's memory, answers included. So there are three kinds of process:
 
-    trainer  --- socket --->  worker                --- fork --->  program
-    never forks itself,       numpy and sympy are                  runs one program, gets poorer before its
-    keeps the clock, reads    imported; gives up what              first line, is killed at the limit; tells
-    the output, decides       no program needs, then               nobody anything: only its exit status and
-    what happened             waits and forks (3 ms)               what it printed leave it
+    trainer  --- socket --->  worker                 --- fork --->  program
+    never forks itself,       has numpy and sympy               takes the last steps down, runs one text,
+    keeps the clock, reads    imported; has given up            is killed at its limits; its exit status and
+    the output, decides       what no program needs;            what it printed are all that is left of it
+    what has happened         waits, forks (3 ms)
 
-The program's text and its output pipes go from the trainer to the program as open descriptors. The worker never
-reads them, so the next fork finds nothing of the one before in its memory.
+The text and the pipes for the output go from the trainer to the program as open descriptors. The worker only
+passes them on, so the next fork finds nothing of the program before in its memory.
 
-What is promised, and which layer keeps the promise, is the table LAYERS below; `python sandbox.py` shows which
-of them this machine has and attacks them. The system calls themselves are in `sandbox_kernel.py`.
+What is promised, and which layer stands for which promise, is the table LAYERS; `python sandbox.py` shows
+what this machine has of it and attacks it. This file is the trainer's side; `sandbox_worker.py` is worker and
+program, `sandbox_kernel.py` the system calls behind the layers.
 
-Not covered: bugs of the kernel (all share one; for people who attack on purpose take gVisor or a virtual
-machine), side channels such as timing, CPU contention with the trainer (workers only run at nice 10), the
-names and sizes of files (they can be asked for, not opened), and whatever lies in python's own library folders.
+Not covered: bugs of the kernel (all share one; against people who attack on purpose take gVisor or a virtual
+machine), side channels such as timing, CPU contention with the trainer, the names and sizes of files (they
+can be asked for, not opened), and whatever lies in python's own library folders, which can be read.
 """
 import argparse
 import concurrent.futures
@@ -39,9 +40,20 @@ import sys
 import tempfile
 import threading
 import time
+from typing import ClassVar
 
 import sandbox_kernel as kernel
-from sandbox_worker import HERE, LIBRARIES, MEMORY_EXIT, ORDER, REPORT, boot, environment, receive_json, send_json
+from sandbox_worker import (
+    HERE,
+    LIBRARIES,
+    MEMORY_EXIT,
+    ORDER,
+    REPORT,
+    boot,
+    environment,
+    receive_json,
+    send_json,
+)
 
 LAYERS = {  # name -> the promise it keeps
     "fork_server": "no program waits for python to start or for numpy and sympy to be imported",
@@ -86,7 +98,8 @@ class Result:
         """What a person would want to see, in about `limit` characters; the same for the same behaviour."""
         note = SENTENCES.get(self.status, "")
         if self.status == "killed" and self.signal:
-            note = f"[the program was killed: {signal.Signals(self.signal).name}]"
+            names = {s.value: s.name for s in signal.Signals}
+            note = f"[the program was killed: {names.get(self.signal, f'signal {self.signal}')}]"
         elif self.status == "error":
             note = _cut(_plain(self.stderr).strip("\n"), limit // 2, head=0.0)
             note = note or f"[the program ended with exit code {self.exit_code}]"
@@ -103,7 +116,7 @@ def _plain(text: str) -> str:
 
 
 def _cut(text: str, limit: int, head: float) -> str:
-    """At most about `limit` characters: the first part and the last part, and in between how much is missing."""
+    """At most about `limit` characters: the first and the last ones, and between them how many are missing."""
     if len(text) <= limit:
         return text
     room = max(limit - 40, 40)
@@ -117,7 +130,7 @@ def _cut(text: str, limit: int, head: float) -> str:
 class Sandbox:
     """A handful of workers. Thread-safe: every call takes an idle worker, or waits until there is one."""
 
-    _without: dict = {}                # layers not even tried, and why: the tests pretend to be other machines
+    _without: ClassVar[dict] = {}      # layers not to try, and why: the tests pretend to be other machines
 
     def __init__(self, timeout: float = 5.0, memory_mb: int = 512, workers: int | None = None,
                  preload: tuple = ("numpy", "sympy"), max_output: int = 64 * 1024, protection: str = "auto"):
@@ -158,10 +171,10 @@ class Sandbox:
         for worker in workers:
             worker.kill()
         self._threads.shutdown(wait=True, cancel_futures=True)
-        for worker in [self._idle.get() for _ in range(self._count)]:    # the busy ones are back within no time
+        for worker in [self._idle.get() for _ in range(self._count)]:    # the busy ones are back soon
             if worker:
                 worker.sock.close()
-            self._idle.put(None)                             # whoever still waits for one finds the box closed
+            self._idle.put(None)                             # whoever waits for one finds it closed
 
     def run(self, code: str, timeout: float | None = None) -> Result:
         """Run one program to its end. Whatever it does, the answer is a Result."""
@@ -172,6 +185,10 @@ class Sandbox:
         try:
             worker = self._ready(worker)
             result = worker.run(source, timeout or self.timeout, self.max_output)
+            if result is None:                               # it had died while idle, and took no program
+                self._end(worker)
+                worker = self._ready(self._start())
+                result = worker.run(source, timeout or self.timeout, self.max_output) or Result("killed")
             reusable = worker if worker.alive else None
             return result
         finally:
@@ -229,12 +246,15 @@ class Sandbox:
         return worker
 
 
-def _announce(layers: dict, said=set()) -> None:
+_said: set[str] = set()
+
+
+def _announce(layers: dict) -> None:
     """Say in plain words, once per process, that something is missing."""
     missing = [f"{name}: {why}" for name, why in layers.items() if why is not True]
     text = "sandbox: programs run with reduced protection on this machine (" + "; ".join(missing) + ")"
-    if missing and text not in said:
-        said.add(text)
+    if missing and text not in _said:
+        _said.add(text)
         print(text + "; see `python sandbox.py`", file=sys.stderr)
 
 
@@ -273,14 +293,17 @@ class _Worker:
             if self._hello and self._hello.get("temporary"):
                 kernel.remove_folder(self._hello["folder"])  # it could not do so itself
 
-    def run(self, source: bytes, timeout: float, max_output: int) -> Result:
-        """Send one program, read what it prints, stop it at its limits, judge it by the worker's report."""
+    def run(self, source: bytes, timeout: float, max_output: int) -> Result | None:
+        """Send one program, read what it prints, stop it at its limits, judge it by the worker's report.
+
+        None: nobody was there to take it.
+        """
         started = time.monotonic()
         with _Stream(max_output) as out, _Stream(max_output) as err:
             try:
                 _send_program(self.sock, source, timeout, (out.writer, err.writer))
             except OSError:
-                self.alive = False
+                return None
             out.close_writer()
             err.close_writer()
             verdict, report = self._watch((out, err), started + timeout, KILL_OUTPUT * max_output)
@@ -322,7 +345,7 @@ class _Worker:
                 self.alive = bool(report)
                 return verdict, report
             if left <= 0 and verdict:
-                self.alive = False                           # told to kill, it did not: its end ends the program
+                self.alive = False                           # it did not kill: its own end will
             elif left <= 0 or verdict is None and sum(s.total for s in streams) > flood:
                 verdict = "timeout" if left <= 0 else "output"
                 deadline = time.monotonic() + GRACE
@@ -370,7 +393,7 @@ class _Stream:
 
     def text(self, renamed: str | None) -> str:
         """All of it as text, with a line that says how much is missing from the middle."""
-        for _ in range(64):                                  # what was still in the pipe when the program ended
+        for _ in range(64):                                  # what was left in the pipe
             if not self.read():
                 break
         missing = self.total - len(self.first) - len(self.last)
@@ -381,12 +404,10 @@ class _Stream:
 
 def _send_program(sock: socket.socket, source: bytes, cpu_seconds: float, pipes: tuple) -> None:
     """The text travels as an open file without a name: the worker passes it on, and never sees it."""
-    if hasattr(os, "memfd_create"):
-        file = os.fdopen(os.memfd_create("program"), "wb", buffering=0)
-    else:
-        file = tempfile.TemporaryFile(buffering=0)
-    with file:
+    in_memory = hasattr(os, "memfd_create")
+    with open(os.memfd_create("program"), "wb") if in_memory else tempfile.TemporaryFile() as file:
         file.write(source)
+        file.flush()
         socket.send_fds(sock, [ORDER.pack(b"R", cpu_seconds)], [file.fileno(), *pipes])
 
 
@@ -396,8 +417,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("sandbox")
     group.add_argument("--sandbox", choices=("auto", "require"), default="auto",
                        help="require: refuse to start where programs could get out (default: %(default)s)")
-    group.add_argument("--sandbox-timeout", type=float, default=5.0, help="seconds per program (default: %(default)s)")
-    group.add_argument("--sandbox-memory", type=int, default=512, help="MB per program (default: %(default)s)")
+    group.add_argument("--sandbox-timeout", type=float, default=5.0,
+                       help="seconds per program (default: %(default)s)")
+    group.add_argument("--sandbox-memory", type=int, default=512,
+                       help="MB per program (default: %(default)s)")
     group.add_argument("--sandbox-workers", type=int, help="programs at a time (default: one per core)")
 
 
@@ -406,17 +429,17 @@ def from_args(args: argparse.Namespace) -> Sandbox:
                    protection=args.sandbox)
 
 
-ATTACKS = {  # each prints ESCAPED if it gets through; {pid} is the trainer, {port} a listener, {folder} is outside
+ATTACKS = {  # each prints ESCAPED if it gets through; {pid} is the trainer, {port} its ear, {folder} outside
     "list the root folder": "import os; os.listdir('/'); print('ESCAPED')",
     "read the checkout": "open({here!r} + '/sandbox.py').read(); print('ESCAPED')",
     "read the trainer's environment": "open('/proc/{pid}/environ', 'rb').read(); print('ESCAPED')",
     "write outside its folder": "open({folder!r} + '/x', 'w'); print('ESCAPED')",
-    "connect to this machine": "import socket; socket.create_connection(('127.0.0.1', {port})); print('ESCAPED')",
+    "connect to this machine": "import socket as s; s.create_connection(('127.0.0.1', {port})); print('ESCAPED')",
     "start a process": "import os; os.fork(); print('ESCAPED')",
     "signal the trainer": "import os; os.kill({pid}, 0); print('ESCAPED')",
     "signal the worker": "import os; os.kill(os.getppid(), 0); print('ESCAPED')",
     "take 2 GB of memory": "x = bytearray(2 << 30); print('ESCAPED')",
-    "write a file of 100 MB": "f = open('x', 'wb'); [f.write(bytes(1 << 20)) for _ in range(100)]; print('ESCAPED')",
+    "write a file of 100 MB": "open('x', 'wb').write(bytes(100 << 20)); print('ESCAPED')",
     "run for a minute": "import time; time.sleep(60); print('ESCAPED')",
     "print without end": "while True: print('x' * 1000)",
 }
@@ -437,7 +460,7 @@ def main() -> int:
         port = server.getsockname()[1]
         for name, attack in ATTACKS.items():
             code = attack.format(here=HERE, pid=os.getpid(), port=port, folder=folder)
-            result = box.run(code, timeout=2.0)
+            result = box.run(code, timeout=1.0)
             escaped = "ESCAPED" in result.stdout or result.ok
             failures += escaped
             print(f"{name:32} {'GOT THROUGH' if escaped else 'stopped: ' + result.status}")

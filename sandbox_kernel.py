@@ -18,13 +18,16 @@ would break harmless programs; the deny list is kept honest by Landlock, namespa
 import contextlib
 import ctypes
 import errno
-import functools
 import os
 import platform
 import resource
 import struct
 
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+_libc.prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
+_libc.syscall.argtypes = [ctypes.c_long] * 6                 # variadic in C: plain ints would be 32 bits wide
 
 
 def _check(result: int, what: str) -> int:
@@ -34,29 +37,25 @@ def _check(result: int, what: str) -> int:
     return result
 
 
-def _syscall(what: str, number: int, *arguments) -> int:
-    """libc.syscall is variadic: plain ints would be passed as 32 bits, so widen them all."""
-    wide = [ctypes.c_long(a) if isinstance(a, int) else a for a in arguments]
-    return _check(_libc.syscall(ctypes.c_long(number), *wide), what)
-
-
-def _prctl(what: str, option: int, value: int = 0) -> int:
-    return _check(_libc.prctl(option, ctypes.c_ulong(value), *[ctypes.c_ulong(0)] * 3), what)
+def _address(data: bytes) -> tuple[int, object]:
+    """Where a copy of `data` lies, and what keeps it there."""
+    buffer = ctypes.create_string_buffer(data, len(data))
+    return ctypes.addressof(buffer), buffer
 
 
 def die_with_parent() -> None:
     """SIGKILL to this process as soon as the thread that forked it is gone."""
-    _prctl("PR_SET_PDEATHSIG", 1, 9)
+    _check(_libc.prctl(1, 9, 0, 0, 0), "PR_SET_PDEATHSIG")
 
 
 def adopt_orphans() -> None:
     """Grandchildren whose parent died become our children, where we can find and end them."""
-    _prctl("PR_SET_CHILD_SUBREAPER", 36, 1)
+    _check(_libc.prctl(36, 1, 0, 0, 0), "PR_SET_CHILD_SUBREAPER")
 
 
 def drop_privileges() -> None:
     """No capabilities, and no way to gain any through a set-uid program."""
-    _prctl("PR_SET_NO_NEW_PRIVS", 38, 1)
+    _check(_libc.prctl(38, 1, 0, 0, 0), "PR_SET_NO_NEW_PRIVS")
     header = struct.pack("Ii", 0x20080522, 0)                # _LINUX_CAPABILITY_VERSION_3, this thread
     _check(_libc.capset(header, bytes(24)), "capset")        # effective, permitted, inheritable: all empty
 
@@ -114,37 +113,49 @@ NEWNS, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET = (
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REC, MS_PRIVATE = 1, 2, 4, 8, 0x4000, 0x40000
 
 
-def enter_namespaces() -> None:
-    """Own user, mount, network, ipc and uts namespaces; the *next child* is pid 1 of an own pid namespace.
+def enter_namespaces() -> bool:
+    """Own mount, network, ipc and uts namespaces; the *next child* is pid 1 of an own pid namespace.
 
-    The user namespace is what makes the others possible without root. Real root that may not create one
-    (user.max_user_namespaces = 0) can still have the others.
+    Without root they need an own user namespace first. True: we are root and did without, so that the
+    imports can still read folders of other users; `hide_proc` makes up for it.
     """
     others = NEWNS | NEWUTS | NEWIPC | NEWPID | NEWNET
-    uid, gid = os.getuid(), os.getgid()
     try:
-        _check(_libc.unshare(NEWUSER | others), "unshare")
-    except OSError:
-        if os.geteuid() != 0:
-            raise
         _check(_libc.unshare(others), "unshare")
-    else:
-        maps = {"setgroups": "deny", "uid_map": f"{uid} {uid} 1", "gid_map": f"{gid} {gid} 1"}
-        for name, text in maps.items():
-            with open(f"/proc/self/{name}", "w") as file:
-                file.write(text)
+        as_root = True
+    except OSError:
+        enter_user_namespace()
+        _check(_libc.unshare(others), "unshare")
+        as_root = False
     _mount("none", "/", None, MS_REC | MS_PRIVATE, None)     # what we mount from here on, nobody else sees
+    return as_root
+
+
+def enter_user_namespace(proc_self: int | None = None) -> None:
+    """Any capability from here on counts for our own namespaces only; user and group keep their numbers."""
+    maps = {"setgroups": "deny", "uid_map": f"{os.getuid()} {os.getuid()} 1",
+            "gid_map": f"{os.getgid()} {os.getgid()} 1"}
+    _check(_libc.unshare(NEWUSER), "unshare")
+    for name, text in maps.items():
+        fd = os.open(name if proc_self else f"/proc/self/{name}", os.O_WRONLY, dir_fd=proc_self)
+        os.write(fd, text.encode())
+        os.close(fd)
 
 
 def mount_private_tmp(target: str, size: int, names: int) -> None:
-    """A fresh tmpfs over `target`, in this mount namespace only; it ends with the last process that sees it."""
+    """A fresh tmpfs over `target`, in this mount namespace only; it ends with the last process in there."""
     options = f"size={size},nr_inodes={names},mode=700"
     _mount("tmpfs", target, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, options)
 
 
-def hide_proc() -> None:
+def hide_proc(and_leave_root: bool) -> None:
     """An empty folder over /proc: other processes' environments and arguments have no name any more."""
+    proc_self = os.open("/proc/self", os.O_PATH)
     _mount("tmpfs", "/proc", "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=4k,mode=555")
+    if and_leave_root:
+        with contextlib.suppress(OSError):                   # forbidden? drop_privileges takes what matters
+            enter_user_namespace(proc_self)
+    os.close(proc_self)
 
 
 def _mount(source: str, target: str, kind: str | None, flags: int, options: str | None) -> None:
@@ -161,20 +172,21 @@ MAKE_CHAR, MAKE_SOCK, MAKE_BLOCK, TRUNCATE = 1 << 6, 1 << 9, 1 << 11, 1 << 14
 
 
 def landlock_abi() -> int:
-    return _syscall("landlock", CREATE_RULESET, 0, 0, 1)
+    return _check(_libc.syscall(CREATE_RULESET, 0, 0, 1, 0, 0), "landlock")
 
 
 def landlock_ruleset(read: list[str], write: list[str], devices: list[str]) -> int:
     """A file descriptor of a ruleset: `read` trees can be read, `write` trees also changed."""
     abi = landlock_abi()
-    # Kinds of file access that this kernel can forbid: 13 at first, then renames across folders, truncation, ioctl.
+    # Kinds of access that this kernel can forbid: 13 at first, then moves across folders, truncation, ioctl.
     files = (1 << {1: 13, 2: 14, 3: 15, 4: 15}.get(abi, 16)) - 1
     attributes = struct.pack("<Q", files)
     if abi >= 4:
         attributes += struct.pack("<Q", 3)                   # no tcp port to bind or connect to
     if abi >= 6:
-        attributes += struct.pack("<Q", 3)                   # no signal, no abstract unix socket to the outside
-    ruleset = _syscall("landlock_create_ruleset", CREATE_RULESET, attributes, len(attributes), 0)
+        attributes += struct.pack("<Q", 3)                   # no signal or abstract socket to outside
+    where, _keep = _address(attributes)
+    ruleset = _check(_libc.syscall(CREATE_RULESET, where, len(attributes), 0, 0, 0), "landlock ruleset")
     reading = READ_FILE | READ_DIR
     writing = files & ~(EXECUTE | MAKE_CHAR | MAKE_BLOCK | MAKE_SOCK)
     for paths, access in ((read, reading), (write, writing), (devices, READ_FILE | WRITE_FILE | TRUNCATE)):
@@ -185,15 +197,15 @@ def landlock_ruleset(read: list[str], write: list[str], devices: list[str]) -> i
                 continue                                     # /lib64 and its like are not everywhere
             # A rule about a file may only speak of what can be done with files.
             kinds = access if os.path.isdir(path) else access & (READ_FILE | WRITE_FILE | TRUNCATE)
-            rule = struct.pack("<Qi", kinds & files, fd)
-            _syscall("landlock_add_rule", ADD_RULE, ruleset, 1, rule, 0)
+            where, _keep = _address(struct.pack("<Qi", kinds & files, fd))
+            _check(_libc.syscall(ADD_RULE, ruleset, 1, where, 0, 0), "landlock_add_rule")
             os.close(fd)
     return ruleset
 
 
 def landlock_restrict(ruleset: int) -> None:
     """From here on this process cannot open, make, move or remove what the ruleset does not name."""
-    _syscall("landlock_restrict_self", RESTRICT_SELF, ruleset, 0)
+    _check(_libc.syscall(RESTRICT_SELF, ruleset, 0, 0, 0, 0), "landlock_restrict_self")
 
 
 # ---- seccomp -------------------------------------------------------------------------------------
@@ -234,8 +246,9 @@ _MACHINES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
 _PRETEND = ["chmod", "fchmod", "fchmodat", "utime", "utimes", "utimensat", "futimesat"]
 _NO_PROCESS = ["fork", "vfork", "execve", "execveat", "tkill", "pidfd_open"]
 # These depend on their arguments, or (forks, signals, chmod to clean up) the worker needs them itself.
-_SPECIAL = {*_PRETEND, *_NO_PROCESS, "clone", "clone3", "kill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo",
-            "prlimit64", "sched_setaffinity", "prctl", "fcntl", "ioctl", "socketpair", "open", "openat", "truncate"}
+_SPECIAL = {*_PRETEND, *_NO_PROCESS, "clone", "clone3", "kill", "tgkill", "rt_sigqueueinfo",
+            "rt_tgsigqueueinfo", "prlimit64", "sched_setaffinity", "prctl", "fcntl", "ioctl", "socketpair",
+            "open", "openat", "truncate"}
 
 _ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
 _LOAD, _JEQ, _JGE, _JSET, _AND, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
@@ -280,7 +293,7 @@ def _allow_if(offset: int, values: list[int], jump: int = _JEQ) -> bytes:
 def worker_filter(landlock: int) -> bytes:
     """What neither a worker nor its programs ever need: installed once, inherited by every fork."""
     arch, number = _numbers()
-    code = [_op(_LOAD, _ARCH), _op(_JEQ, arch, 1, 0), _op(_RETURN, _KILL),    # 32-bit calls have other numbers
+    code = [_op(_LOAD, _ARCH), _op(_JEQ, arch, 1, 0), _op(_RETURN, _KILL),    # 32-bit: other numbers
             _op(_LOAD, _NUMBER), _op(_JGE, _NEWEST + 1, 0, 1), _op(_RETURN, _ERRNO | errno.ENOSYS)]
     for name in number:
         if name not in _SPECIAL:
@@ -293,8 +306,8 @@ def worker_filter(landlock: int) -> bytes:
     code.append(_call(number["ioctl"], _deny_if(_argument(1), [0x5412, 0x541C, 0x8901, 0x8902, 0x5452])))
     # asyncio wants a socketpair; one of unix streams can never be pointed at somebody else's address.
     code.append(_call(number["socketpair"], b"".join([
-        _op(_LOAD, _argument(0)), _op(_JEQ, 1, 0, 3), _op(_LOAD, _argument(1)), _op(_AND, 0xF), _op(_JEQ, 1, 1, 0),
-        _op(_RETURN, _DENY), _op(_RETURN, _ALLOW)])))
+        _op(_LOAD, _argument(0)), _op(_JEQ, 1, 0, 3), _op(_LOAD, _argument(1)), _op(_AND, 0xF),
+        _op(_JEQ, 1, 1, 0), _op(_RETURN, _DENY), _op(_RETURN, _ALLOW)])))
     # Before ABI 3 Landlock does not know truncation, and O_RDONLY | O_TRUNC is not "writing".
     if landlock < 3:
         code.append(_call(number["truncate"], _op(_RETURN, _DENY)))
@@ -306,19 +319,8 @@ def worker_filter(landlock: int) -> bytes:
     return b"".join(code) + _op(_RETURN, _ALLOW)
 
 
-def program_filter(pid: int) -> bytes:
+def _program_filter(pid: int, group: int) -> bytes:
     """What only the worker may do: start processes, and name any process but `pid`, the program itself."""
-    code = _program_filter()
-    return code.replace(_OWN, struct.pack("<i", pid)).replace(_OWN_GROUP, struct.pack("<i", -pid))
-
-
-_OWN, _OWN_GROUP = struct.pack("<I", 0x70696421), struct.pack("<I", 0x67727021)
-
-
-@functools.cache
-def _program_filter() -> bytes:
-    """Written once, with place holders for the process id: half a millisecond is a lot per program."""
-    pid, group = struct.unpack("<II", _OWN + _OWN_GROUP)
     _, number = _numbers()
     code = [_op(_LOAD, _NUMBER)]
     for names, answer in ((_NO_PROCESS, _DENY), (_PRETEND, _ERRNO)):
@@ -337,10 +339,26 @@ def _program_filter() -> bytes:
 
 def install_filter(code: bytes) -> None:
     """Hand a BPF program to the kernel; it holds for this process and all it will ever start."""
-    program = ctypes.create_string_buffer(code, len(code))
-    description = struct.pack("@HP", len(code) // 8, ctypes.addressof(program))
-    mode = ctypes.c_ulong(2)                                 # SECCOMP_MODE_FILTER
-    _check(_libc.prctl(22, mode, ctypes.c_char_p(description), *[ctypes.c_ulong(0)] * 2), "seccomp")
+    code_at, _keep = _address(code)
+    description_at, _keep_too = _address(struct.pack("@HP", len(code) // 8, code_at))
+    _check(_libc.prctl(22, 2, description_at, 0, 0), "seccomp")               # PR_SET_SECCOMP, filter
+
+
+class ProgramFilter:
+    """The second filter, written once per worker; a program only fills in its id (half a ms saved)."""
+
+    def __init__(self):
+        own, group = 0x70696421, 0x67727021                  # place holders
+        code = _program_filter(own, group)
+        self.places = [(i, sign) for i in range(4, len(code), 8) for value, sign in ((own, 1), (group, -1))
+                       if code[i:i + 4] == struct.pack("<I", value)]
+        self.code_at, self.code = _address(code)
+        self.description_at, self.description = _address(struct.pack("@HP", len(code) // 8, self.code_at))
+
+    def install(self, pid: int) -> None:
+        for place, sign in self.places:
+            struct.pack_into("<i", self.code, place, sign * pid)
+        _check(_libc.prctl(22, 2, self.description_at, 0, 0), "seccomp")
 
 
 # ---- cleaning up after a program -----------------------------------------------------------------
@@ -359,21 +377,62 @@ def own_children() -> list[int]:
     return found
 
 
+def _walk(folder: str, unlock: bool):
+    """(descriptor of its folder, name, is it a folder) of all that is below `folder`, the deepest first.
+
+    By one descriptor that moves down and up, never by path or recursion: a tree of 3,000 levels has paths
+    longer than the kernel takes, and more levels than python's stack. Links are names, never followed.
+    """
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+    def listing(fd: int) -> list[tuple[str, bool]]:
+        with os.scandir(fd) as entries:
+            return [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+
+    here = os.open(folder, flags)
+    try:
+        trail, pending = [], [listing(here)]
+        while pending:
+            if pending[-1]:
+                name, is_folder = pending[-1].pop()
+                if not is_folder:
+                    yield here, name, False
+                    continue
+                if unlock:
+                    os.chmod(name, 0o700, dir_fd=here)
+                step = name
+                trail.append(name)
+            else:
+                pending.pop()
+                step = ".."
+            if step != ".." or trail:
+                there = os.open(step, flags, dir_fd=here)
+                os.close(here)
+                here = there
+            if step != "..":
+                pending.append(listing(here))
+            elif trail:
+                yield here, trail.pop(), True
+    finally:
+        os.close(here)
+
+
 def folder_exceeds(folder: str, most_bytes: int, most_names: int) -> bool:
-    """Is there more below `folder` than allowed? What the program changes meanwhile is counted or not."""
+    """Is there more below `folder` than allowed? It is counted while a program is busy changing it."""
     size = names = 0
-    folders = [folder]
-    while folders and size <= most_bytes and names <= most_names:
-        try:
-            with os.scandir(folders.pop()) as entries:
-                for entry in entries:
-                    names += 1
-                    size += entry.stat(follow_symlinks=False).st_blocks * 512
-                    if entry.is_dir(follow_symlinks=False):
-                        folders.append(entry.path)
-        except OSError:
-            continue
-    return size > most_bytes or names > most_names
+    with contextlib.suppress(OSError):
+        for here, name, _ in _walk(folder, unlock=False):
+            names += 1
+            size += os.stat(name, dir_fd=here, follow_symlinks=False).st_blocks * 512
+            if size > most_bytes or names > most_names:
+                return True
+    return False
+
+
+def empty_folder(folder: str) -> None:
+    """Remove all that is in `folder`, however deep, however unreadable."""
+    for here, name, is_folder in _walk(folder, unlock=True):
+        (os.rmdir if is_folder else os.unlink)(name, dir_fd=here)
 
 
 def remove_folder(folder: str) -> None:
@@ -381,34 +440,3 @@ def remove_folder(folder: str) -> None:
         os.chmod(folder, 0o700)
         empty_folder(folder)
         os.rmdir(folder)
-
-
-def empty_folder(folder: str) -> None:
-    """Remove all that is in `folder`, however deep, however unreadable, without ever following a link.
-
-    Not by recursion: a tree 3,000 levels deep has paths longer than the kernel takes and more levels than
-    python's stack. So a sub-folder's own folders are moved up beside it until every level is flat.
-    """
-    fresh = 0
-    while True:
-        with os.scandir(folder) as entries:
-            top = list(entries)
-        if not top:
-            return
-        for entry in top:
-            if not entry.is_dir(follow_symlinks=False):
-                os.unlink(entry.path)
-                continue
-            os.chmod(entry.path, 0o700)
-            with os.scandir(entry.path) as entries:
-                inner = list(entries)
-            for child in inner:
-                if child.is_dir(follow_symlinks=False):
-                    os.chmod(child.path, 0o700)              # moving a folder rewrites its ".."
-                    while os.path.lexists(target := os.path.join(folder, f".moved-{fresh}")):
-                        fresh += 1
-                    os.rename(child.path, target)
-                    fresh += 1
-                else:
-                    os.unlink(child.path)
-            os.rmdir(entry.path)

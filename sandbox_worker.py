@@ -19,7 +19,6 @@ import importlib
 import io
 import json
 import linecache
-import math
 import os
 import resource
 import select
@@ -39,16 +38,23 @@ FILE_SIZE, DISK_SIZE, DISK_NAMES, OPEN_FILES = 32 << 20, 64 << 20, 4096, 64
 MEMORY_EXIT = 203          # exit code of an uncaught MemoryError
 NAME = "<program>"         # what tracebacks call the program
 ORDER = struct.Struct("<cd")           # trainer -> worker: b"R" run (seconds of CPU) or b"K" kill
-REPORT = struct.Struct("<iqd?")        # worker -> trainer: exit code or -signal, peak kB, CPU seconds, too much disk
+REPORT = struct.Struct("<iqd?")        # worker -> trainer: exit code or -signal, peak kB, CPU seconds, disk full
 LIBRARIES = ("site-packages", "dist-packages")
 DEVICES = ["/dev/null", "/dev/zero", "/dev/urandom", "/dev/random"]
-# Imports alone leave much undone: the first integral costs sympy another 40 ms. Done once here, forks inherit it.
+# Imported for all programs beside what the caller names: small, and what language models like to import.
+STANDARD = ["bisect", "calendar", "collections", "copy", "csv", "datetime", "decimal", "fractions",
+            "functools", "hashlib", "heapq", "itertools", "json", "operator", "random", "re", "statistics",
+            "string", "textwrap", "time", "typing"]
+# An import leaves much undone: the first integral costs sympy another 40 ms. Done once, inherited by all.
+# numpy's global generator starts alike in every program, as python's hashes do: equal runs, equal results.
 WARM_UP = {
-    "numpy": "numpy.linalg.solve(numpy.eye(2), numpy.ones(2)); numpy.random.default_rng(0).random(2); "
-             "str(numpy.arange(3.0)); numpy.fft.fft(numpy.ones(4))",
-    "sympy": "x, y = sympy.symbols('x y'); sympy.integrate(x * sympy.sin(x), x); sympy.solve(x**2 + x - 1, x); "
+    "numpy": "numpy.linalg.solve(numpy.eye(2), numpy.ones(2)); numpy.fft.fft(numpy.ones(4)); "
+             "str(numpy.arange(3.0)); numpy.polyfit([1, 2, 3], [1, 2, 3], 1); numpy.random.seed(0)",
+    "sympy": "x, y = sympy.symbols('x y'); sympy.integrate(x**2 * sympy.exp(x), x); "
+             "sympy.solve(x**2 + x - 1, x); sympy.solve([x + y - 3, x - y], [x, y]); "
              "sympy.simplify(sympy.sin(x)**2 + sympy.cos(x)**2); str(sympy.factor(x**2 - y**2)); "
-             "sympy.Matrix([[1, 2], [3, 4]]).inv(); sympy.diff(sympy.exp(x), x); sympy.factorint(360)",
+             "sympy.Matrix([[1, 2], [3, 4]]).inv(); sympy.limit(sympy.sin(x) / x, x, 0); "
+             "sympy.factorint(360); sympy.N(sympy.pi, 30)",
 }
 
 
@@ -69,7 +75,8 @@ def receive_json(sock: socket.socket) -> dict:
 
 def boot(call: str) -> list[str]:
     """The command line of a python that does one call of this module, wherever the module lies."""
-    return [sys.executable, "-c", f"import sys; sys.path.insert(0, {HERE!r}); import sandbox_worker; sandbox_worker.{call}"]
+    code = f"import sys; sys.path.insert(0, {HERE!r}); import sandbox_worker; sandbox_worker.{call}"
+    return [sys.executable, "-c", code]
 
 
 def environment() -> dict:
@@ -77,14 +84,17 @@ def environment() -> dict:
     environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "TZ": "UTC", "PYTHONHASHSEED": "0",
                    "PYTHONUTF8": "1", "PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1",
                    "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",
-                   # Memory in 2 MB pages: a fork copies page tables, and this makes them short (2.6 -> 1.3 ms).
-                   "PYTHONMALLOC": "malloc", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
-    return environment | {k: os.environ[k] for k in ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH") if k in os.environ}
+                   # Memory in 2 MB pages: a fork copies page tables; this makes them short (2.6 -> 1.3 ms).
+                   # One heap for all threads: with 64 MB of addresses each, none would be left for data.
+                   "PYTHONMALLOC": "malloc",
+                   "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.arena_max=1"}
+    kept = [name for name in ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH") if name in os.environ]
+    return environment | {name: os.environ[name] for name in kept}
 
 
 def serve(fd: int) -> None:
     """The life of a worker: import, give up what no program needs, then fork for every order."""
-    sock = socket.socket(fileno=os.dup(fd))                  # a low number, below all that programs must not have
+    sock = socket.socket(fileno=os.dup(fd))                  # a low number: programs close those
     os.close(fd)
     try:
         worker = _Worker(sock, receive_json(sock))
@@ -100,16 +110,21 @@ def serve(fd: int) -> None:
 
 
 class _Worker:
-    """What a worker knows: which layers it has, and how to start, watch and sweep up one program at a time."""
+    """What a worker knows: its layers, and how to start, watch and sweep up one program at a time."""
 
     def __init__(self, sock: socket.socket, settings: dict):
         self.sock, self.settings, self.layers = sock, settings, {}
-        os.setpriority(os.PRIO_PROCESS, 0, max(10, os.getpriority(os.PRIO_PROCESS, 0)))
         sys.path[:] = [p for p in sys.path if p != HERE] + [p for p in settings["path"] if p not in sys.path]
+        self._layer("namespaces", self._enter_namespaces)
         self._layer("fork_server", _preload, settings["preload"])
         memory = kernel.virtual_size(), settings["memory_mb"] << 20
-        self._layer("namespaces", self._enter_namespaces)
         self.folder = self._layer("tmpfs", self._mount)
+        if self.layers["namespaces"] is True:
+            with contextlib.suppress(OSError):
+                kernel.hide_proc(and_leave_root=self.root)
+        else:
+            with contextlib.suppress(OSError, AttributeError):
+                kernel.adopt_orphans()
         self.temporary = self.folder is None
         if self.temporary:
             self.folder = tempfile.mkdtemp(prefix="r1ci-", dir=settings["temp"])
@@ -120,14 +135,23 @@ class _Worker:
         ruleset = self._layer("landlock", kernel.landlock_ruleset, _libraries(), [self.folder], DEVICES)
         abi = kernel.landlock_abi() if ruleset else 0
         self._layer("seccomp", lambda: kernel.install_filter(kernel.worker_filter(abi)))
-        self.plan = {"ruleset": ruleset, "seccomp": self.layers["seccomp"] is True, "path": sys.path}
+        reader, writer = os.pipe()                           # stand-ins for the pipes of programs to come
+        for fd in (1, 2):
+            os.dup2(writer, fd)
+        os.close(reader)
+        os.close(writer)
+        _open_outputs()
+        self.plan = {"ruleset": ruleset, "seccomp": None, "path": sys.path}
+        if self.layers["seccomp"] is True:
+            self.plan["seccomp"] = kernel.ProgramFilter()
         os.environ.clear()
-        os.environ.update(PATH="/usr/bin:/bin", LANG="C.UTF-8", TZ="UTC", HOME=self.folder, TMPDIR=self.folder,
-                          OMP_NUM_THREADS="1")
+        os.environ.update(PATH="/usr/bin:/bin", LANG="C.UTF-8", TZ="UTC", OMP_NUM_THREADS="1",
+                          HOME=self.folder, TMPDIR=self.folder)
         sys.path.insert(0, self.folder)
         tempfile.tempdir = None
-        gc.collect()
-        gc.freeze()                                          # a collection in a program must not touch our pages
+        # A collection in a program must not touch, and so copy, our pages. (No gc.collect() before: it gives
+        # memory back, which breaks up the 2 MB pages and costs every fork a millisecond and a half.)
+        gc.freeze()
         self._attack_myself()
 
     def _layer(self, name: str, switch_on, *arguments):
@@ -141,15 +165,13 @@ class _Worker:
 
     def _enter_namespaces(self) -> None:
         kernel.try_in_child(kernel.enter_namespaces)         # half entered would be worse than not at all
-        kernel.enter_namespaces()
+        self.root = kernel.enter_namespaces()
         child = os.fork()                                    # pid 1 of the new namespace: its end ends all
         if child:
             self.sock.close()
             os.waitpid(child, 0)
             os._exit(0)
         kernel.die_with_parent()
-        with contextlib.suppress(OSError):
-            kernel.hide_proc()
 
     def _mount(self) -> str:
         if self.layers["namespaces"] is not True:
@@ -175,7 +197,8 @@ class _Worker:
                         attack()
                         came_through |= bit
             os._exit(came_through)
-        came_through = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        exit_code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        came_through = exit_code if exit_code >= 0 else 3
         self._sweep(pid)
         for bit, name in guarded.items():
             if came_through & bit and self.layers[name] is True:
@@ -188,7 +211,7 @@ class _Worker:
             if not data:
                 return                                       # the trainer is gone, however it ended
             order, cpu_seconds = ORDER.unpack(data)
-            if order == b"R":                                # a late b"K" is for a program that has ended by itself
+            if order == b"R":                                # a late b"K" meant a program that has ended
                 self._run(fds, cpu_seconds)
 
     def _run(self, fds: list[int], cpu_seconds: float) -> None:
@@ -203,6 +226,7 @@ class _Worker:
         too_much = self._wait(pid)
         _, status, usage = os.wait4(pid, 0)
         self._sweep(pid)
+        os.chmod(self.folder, 0o700)
         if os.listdir(self.folder):
             kernel.empty_folder(self.folder)
         self.sock.sendall(REPORT.pack(os.waitstatus_to_exitcode(status), usage.ru_maxrss,
@@ -212,12 +236,12 @@ class _Worker:
         """Without a fork server: a fresh interpreter, as it would be on any machine, that confines itself."""
         kept = [fd for fd in (*fds, self.plan["ruleset"]) if fd is not None]
         moves = [(os.POSIX_SPAWN_DUP2, fd, 50 + i) for i, fd in enumerate(kept)]
-        plan = self.plan | {"ruleset": 53 if len(kept) == 4 else None}
-        command = boot(f"become_program(50, 51, 52, {cpu_seconds!r}, {plan!r})")
+        plan = self.plan | {"ruleset": 53 if len(kept) == 4 else None, "seccomp": bool(self.plan["seccomp"])}
+        command = boot(f"become_fresh_program(50, 51, 52, {cpu_seconds!r}, {plan!r})")
         return os.posix_spawn(sys.executable, command, environment() | dict(os.environ), file_actions=moves)
 
     def _wait(self, pid: int) -> bool:
-        """Until the program has ended, by itself or by order. True: ended by us because it filled the disk."""
+        """Until the program has ended, by itself or by order. True: it was ended because it filled the disk."""
         poller, exited, too_much = select.poll(), None, False
         poller.register(self.sock, select.POLLIN)
         with contextlib.suppress(OSError, AttributeError):
@@ -231,7 +255,7 @@ class _Worker:
                 too_much = kernel.folder_exceeds(self.folder, DISK_SIZE, DISK_NAMES)
             if too_much or self.sock.fileno() in ready:
                 if not too_much:
-                    self.sock.recv(ORDER.size)               # the order to kill, or nothing: the trainer is gone
+                    self.sock.recv(ORDER.size)               # the order, or nothing: no trainer
                 os.kill(pid, signal.SIGKILL)
         if exited is not None:
             os.close(exited)
@@ -252,14 +276,9 @@ class _Worker:
 def _preload(names: list[str]) -> None:
     if sys.platform != "linux":
         raise OSError("elsewhere a fork after numpy is not safe")
-    for name in names:
-        try:
-            module = importlib.import_module(name)
-            exec(WARM_UP.get(name, ""), {name: module})
-        except Exception:                                    # not installed, or broken: then programs do without
-            continue
-    if "numpy.random" in sys.modules:                        # as python's own random: other numbers in every program
-        os.register_at_fork(after_in_child=sys.modules["numpy.random"].seed)
+    for name in STANDARD + names:
+        with contextlib.suppress(Exception):                 # not installed, or broken: programs do without
+            exec(WARM_UP.get(name, ""), {name: importlib.import_module(name)})  # noqa: S102 - ours
 
 
 def _libraries() -> list[str]:
@@ -281,22 +300,40 @@ def become_program(code: int, out: int, err: int, cpu_seconds: float, plan: dict
         source = os.pread(code, os.fstat(code).st_size, 0)
         _confine(cpu_seconds, plan)
         os.closerange(3, 1024)
-        leave(_execute(source.decode("utf-8-sig"), plan))
+        leave(_execute(source.decode().lstrip("\ufeff"), plan))
     finally:
         leave(1)
+
+
+def become_fresh_program(code: int, out: int, err: int, cpu_seconds: float, plan: dict) -> None:
+    """The same in an interpreter of its own, which has inherited nothing from a worker."""
+    os.dup2(out, 1)
+    os.dup2(err, 2)
+    _open_outputs()
+    for name in [name for name in os.environ if name.startswith(("PYTHON", "GLIBC_"))]:
+        del os.environ[name]
+    plan["seccomp"] = kernel.ProgramFilter() if plan["seccomp"] else None
+    become_program(code, out, err, cpu_seconds, plan)
 
 
 def _confine(cpu_seconds: float, plan: dict) -> None:
     """The steps that each program must take itself; an exception here means that it does not run at all."""
     os.setsid()
-    seconds = math.ceil(cpu_seconds) + 2                     # a second line behind the trainer's clock
+    seconds = int(cpu_seconds) + 3                           # a second line behind the trainer's clock
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
     if sys.platform == "linux":
         kernel.die_with_parent()
     if plan["ruleset"] is not None:
         kernel.landlock_restrict(plan["ruleset"])
     if plan["seccomp"]:
-        kernel.install_filter(kernel.program_filter(os.getpid()))
+        plan["seccomp"].install(os.getpid())
+
+
+def _open_outputs() -> None:
+    """Line by line: a program that is killed keeps what it printed. (Pipes must be there: they can't seek.)"""
+    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__ = [
+        open(fd, "w", buffering=1, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115 - never closed
+        for fd in (1, 2)]
 
 
 def _execute(text: str, plan: dict) -> int:
@@ -308,13 +345,10 @@ def _execute(text: str, plan: dict) -> int:
     sys.argv, sys.path[:] = [NAME], plan["path"]
     linecache.cache[NAME] = (len(text), None, io.StringIO(text, newline=None).readlines(), NAME)
     sys.excepthook, threading.excepthook = _print_error, _print_thread_error
-    # Line by line, so that a program that is killed keeps what it printed.
-    outputs = [open(fd, "w", buffering=1, encoding="utf-8", errors="backslashreplace") for fd in (1, 2)]
-    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__ = outputs
-    exit_code = 0
+    outputs, exit_code = (sys.stdout, sys.stderr), 0
     try:
-        exec(compile(text, NAME, "exec", dont_inherit=True), main.__dict__)
-    except BaseException as error:
+        exec(compile(text, NAME, "exec", dont_inherit=True), main.__dict__)  # noqa: S102 - the point of it all
+    except BaseException as error:  # noqa: BLE001 - whatever it is, it is the program's
         exit_code = _exit_code(error)
     threading._shutdown()
     atexit._run_exitfuncs()

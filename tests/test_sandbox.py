@@ -1,0 +1,529 @@
+"""The sandbox under attack: every program of the corpus, on this machine and on poorer ones, as root and not."""
+import argparse
+import collections
+import concurrent.futures
+import contextlib
+import json
+import os
+import shutil
+import signal
+import site
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+import pytest
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+CHECKOUT = os.path.dirname(HERE)
+sys.path[:0] = [CHECKOUT, HERE]
+
+import sandbox_corpus as corpus
+
+import sandbox
+
+MODULES = ("sandbox.py", "sandbox_worker.py", "sandbox_kernel.py")
+LIBRARIES = [name for name in ("numpy", "sympy") if __import__("importlib.util").util.find_spec(name)]
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="this layer needs Linux")
+
+
+@pytest.fixture(scope="module")
+def box():
+    with sandbox.Sandbox(workers=2, memory_mb=corpus.MEMORY) as box:
+        yield box
+
+
+@pytest.fixture
+def poorer(monkeypatch):
+    """poorer("seccomp", ...): from here on this machine does not have these layers."""
+    def without(*layers):
+        monkeypatch.setattr(sandbox.Sandbox, "_without", dict.fromkeys(layers, "switched off by the test"))
+    return without
+
+
+def processes_below(root: int) -> list[int]:
+    parents = {}
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError), open(f"/proc/{name}/stat") as file:
+            parents[int(name)] = int(file.read().rpartition(")")[2].split()[1])
+    found = [root]
+    for pid in found:
+        found += [child for child, parent in parents.items() if parent == pid]
+    return found[1:]
+
+
+def wait_until(condition, seconds: float = 10.0) -> bool:
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+# ---- the corpus ----------------------------------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def verdicts(box):
+    """All programs, side by side, and what they did to their surroundings."""
+    cases = corpus.selected(box.layers, LIBRARIES)
+    return corpus.run_all(box, cases), {case.id for case in cases}
+
+
+@pytest.mark.parametrize("case", corpus.CASES, ids=lambda case: case.id)
+def test_corpus(case, verdicts):
+    failed, run = verdicts
+    if case.id not in run:
+        pytest.skip(f"this machine lacks {case.needs or 'the library'}")
+    assert case.id not in failed, failed[case.id]
+
+
+def test_surroundings_are_as_before(verdicts):
+    assert "surroundings" not in verdicts[0]
+
+
+def test_names_are_unique():
+    assert not [name for name, n in collections.Counter(case.id for case in corpus.CASES).items() if n > 1]
+
+
+def run_corpus(*arguments: str, python: str = sys.executable, folder: str = HERE, **popen) -> dict:
+    done = subprocess.run([python, os.path.join(folder, "sandbox_corpus.py"), *arguments], capture_output=True,
+                          text=True, timeout=180, check=False, **popen)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+QUICK = ("process", "disk", "signals", "tamper", "filesystem-write", "network", "reward-hack")
+
+
+@on_linux
+@pytest.mark.parametrize("without", [["namespaces"], ["landlock"], ["seccomp"], ["fork_server"],
+                                     ["namespaces", "landlock", "seccomp", "privileges", "fork_server", "tmpfs"]],
+                         ids=" ".join)
+def test_corpus_on_a_poorer_machine(without):
+    """What does not depend on the missing layer still holds; what does is not claimed."""
+    environment = os.environ | {"PYTHONPATH": CHECKOUT}
+    report = run_corpus("--without", *without, "--families", *QUICK, env=environment, cwd="/")
+    assert report["failed"] == {}
+    assert report["cases"] > 25
+    for name in without:
+        assert report["layers"][name] == "switched off by the test"
+
+
+def usable_python(uid: int, folder: str) -> str | None:
+    """An interpreter that this user may start: ours may lie in a home that is closed to others."""
+    for python in (sys.executable, "/usr/bin/python3", "/usr/local/bin/python3"):
+        try:
+            test = [python, "-c", "import sys; sys.exit(sys.version_info < (3, 11))"]
+            if subprocess.run(test, user=uid, group=uid, extra_groups=[], cwd=folder, check=False,
+                              capture_output=True).returncode == 0:
+                return python
+        except OSError:
+            continue
+    return None
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.getuid() != 0, reason="only root can become somebody else")
+def test_corpus_as_an_ordinary_user():
+    """The same promises without root: a user that owns nothing, from a copy that everybody can read."""
+    place = "/var/tmp" if os.path.isdir("/var/tmp") else None
+    folder = tempfile.mkdtemp(dir=place)
+    try:
+        for path in (*(os.path.join(CHECKOUT, name) for name in MODULES), corpus.__file__):
+            shutil.copy(path, folder)
+        os.chmod(folder, 0o755)
+        python = usable_python(1234, folder)
+        if python is None:
+            pytest.skip("no interpreter on this machine can be started by an ordinary user")
+        environment = {"PATH": os.environ["PATH"], "HOME": folder}
+        if python != sys.executable:
+            environment["PYTHONPATH"] = os.pathsep.join(site.getsitepackages())
+        report = run_corpus(python=python, folder=folder, user=1234, group=1234, extra_groups=[], cwd="/",
+                            env=environment)
+        assert report["uid"] == 1234
+        assert report["failed"] == {}
+        with sandbox.Sandbox(workers=1) as box:              # root's layers; user namespaces may need root
+            lost = {name for name, state in box.layers.items() if state is True and report["layers"][name] is not True}
+        assert lost <= {"namespaces", "tmpfs"}
+    finally:
+        shutil.rmtree(folder)
+
+
+# ---- from one program to the next ----------------------------------------------------------------
+
+LEAKS = {
+    "globals": ("x = 1", "print('x' in globals())"),
+    "builtins": ("import builtins; builtins.x = 1; builtins.len = None", "print('x' in dir(__builtins__) or len is None)"),
+    "modules": ("import json, math; json.x = 1; math.pi = 3", "import json, math; print(hasattr(json, 'x') or math.pi == 3)"),
+    "imports": ("import sys; sys.modules['fake'] = sys", "import sys; print('fake' in sys.modules)"),
+    "search path": ("import sys; sys.path.append('/x')", "import sys; print('/x' in sys.path)"),
+    "environment": ("import os; os.environ['X'] = '1'", "import os; print('X' in os.environ)"),
+    "files": ("open('left', 'w').write('x')", "import os; print(bool(os.listdir('.')))"),
+    "hidden files": ("import os; os.makedirs('.a/.b/.c'); open('.a/.b/f', 'w')", "import os; print(bool(os.listdir('.')))"),
+    "folder": ("import os; os.mkdir('d'); os.chdir('d')", "import os; print(os.getcwd().endswith('/d'))"),
+    "mask": ("import os; os.umask(0o777)", "import os; print(os.umask(0) == 0o777)"),
+    "handlers": ("import signal; signal.signal(signal.SIGUSR1, signal.SIG_IGN)",
+                 "import signal; print(signal.getsignal(signal.SIGUSR1) == signal.SIG_IGN)"),
+    "alarm": ("import signal; signal.alarm(1)", "import signal; print(signal.alarm(0) > 0)"),
+    "limits": ("import sys; sys.setrecursionlimit(77)", "import sys; print(sys.getrecursionlimit() == 77)"),
+    "exit functions": ("import atexit; atexit.register(print, True)", "print(False)"),
+    "hooks": ("import sys; sys.excepthook = print; sys.displayhook = print", "import sys; print(sys.displayhook is print)"),
+    "threads": ("import threading, time; threading.Thread(target=time.sleep, args=(9,), daemon=True).start()",
+                "import threading; print(threading.active_count() > 1)"),
+    "output": ("import sys; sys.stdout.write('kept'); import os; os._exit(0)", "print(False)"),
+    "current seed": ("import random; random.seed(1)",
+                     "import random; a = random.random(); random.seed(1); print(a == random.random())"),
+}
+
+
+@pytest.fixture(scope="module")
+def single():
+    with sandbox.Sandbox(workers=1) as box:
+        yield box
+
+
+@pytest.mark.parametrize("name", LEAKS)
+def test_nothing_passes_to_the_next_program(single, name):
+    first, second = LEAKS[name]
+    single.run(first)
+    assert single.run(second).stdout == "False\n"
+
+
+def test_no_trace_of_a_program_in_the_memory_of_the_next(single):
+    """All pages that hold python objects, read through ctypes: the text of the program before is in none."""
+    single.run("secret = 'residue-' + 'of-a-program'; print(secret); data = [secret + str(i) for i in range(1000)]")
+    search = ("import ctypes, gc\nmark = b'-'.join([b'residue', b'of'])\ngc.unfreeze()\n"
+              "pages = {id(o) >> 12 for o in gc.get_objects()}\n"
+              "pages |= {id(v) >> 12 for o in gc.get_objects() if type(o) is dict for v in list(o.values())}\n"
+              "print(len(pages) > 100, sum(mark + b'-a' in ctypes.string_at(p << 12, 4096) for p in pages))")
+    assert single.run(search).stdout == "True 0\n"
+
+
+# ---- workers, threads, ends ----------------------------------------------------------------------
+
+def test_many_threads_get_their_own_results_in_order(box):
+    def ask(thread: int) -> list[str]:
+        return [result.stdout.strip() for result in box.run_many([f"print({thread}, {i})" for i in range(15)])]
+    with concurrent.futures.ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(ask, range(8)))
+    assert answers == [[f"{thread} {i}" for i in range(15)] for thread in range(8)]
+
+
+def test_nothing_is_left_after_many_programs(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    mixed = ["print(1)", "open('f', 'w').write('x')", "1 / 0", "import os; os.kill(os.getpid(), 9)", "print('x' * 300000)",
+             "import threading, time; threading.Thread(target=time.sleep, args=(9,), daemon=True).start()"]
+
+    def look():
+        return len(os.listdir("/proc/self/fd")), len(processes_below(os.getpid())), threading.active_count()
+    before = look()
+    with sandbox.Sandbox(workers=2) as box:
+        box.run_many(mixed * 4)
+        middle, files = look(), sorted(os.listdir(tmp_path))
+        box.run_many(mixed * 15)
+        assert look() == middle
+        assert sorted(os.listdir(tmp_path)) == files
+    assert look() == before
+    assert os.listdir(tmp_path) == []
+
+
+@on_linux
+@pytest.mark.parametrize("without", [[], ["namespaces"], ["fork_server", "namespaces", "seccomp"]], ids=str)
+@pytest.mark.parametrize("busy", [False, True])
+def test_kill_9_of_the_trainer_leaves_nothing(tmp_path, without, busy):
+    program = "import time; print(7, flush=True); time.sleep(60)" if busy else "print(7)"
+    trainer = (f"import sys, time; sys.path.insert(0, {CHECKOUT!r}); import sandbox\n"
+               f"sandbox.Sandbox._without = dict.fromkeys({without!r}, 'off')\n"
+               f"box = sandbox.Sandbox(workers=2, timeout=50)\n"
+               f"box.run('open(\"f\", \"w\")'); box.submit({program!r}); time.sleep(0.3); print('up', flush=True)\n"
+               f"time.sleep(60)")
+    process = subprocess.Popen([sys.executable, "-c", trainer], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                               text=True, env=os.environ | {"TMPDIR": str(tmp_path)})
+    with process:
+        assert process.stdout.readline() == "up\n"
+        family = processes_below(process.pid)
+        assert family
+        process.kill()
+    assert wait_until(lambda: not [pid for pid in family if os.path.exists(f"/proc/{pid}")])
+    assert wait_until(lambda: os.listdir(tmp_path) == [])
+
+
+@on_linux
+@pytest.mark.parametrize("without", [["seccomp"], ["seccomp", "namespaces"]], ids=" ".join)
+def test_daemons_end_with_their_program(poorer, without):
+    """Where no seccomp forbids it, a program can start others: they must not outlive it."""
+    daemon = "import os, time\nif os.fork() == 0:\n os.setsid()\n if os.fork() == 0: time.sleep(60)\n os._exit(0)\nprint('x')"
+    poorer(*without)
+    with sandbox.Sandbox(workers=1, preload=()) as box:
+        box.run("print(1)")
+        before = processes_below(os.getpid())
+        for _ in range(3):
+            assert box.run(daemon).stdout == "x\n"
+        assert processes_below(os.getpid()) == before
+
+
+@pytest.mark.parametrize(("how", "status"), [(signal.SIGKILL, "killed"), (signal.SIGSTOP, "timeout")])
+def test_a_worker_that_dies_costs_one_result(how, status):
+    with sandbox.Sandbox(workers=1) as box:
+        assert box.run("print(1)").ok
+        running = box.submit("import time; print('begun', flush=True); time.sleep(9)", timeout=1.0)
+        time.sleep(0.5)
+        (worker,) = box._workers
+        family = [worker.process.pid, *processes_below(worker.process.pid)]
+        for pid in family:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, how)
+        lost = running.result(timeout=20)
+        assert (lost.status, lost.stdout) == (status, "begun\n")
+        assert box.run("print(3)").stdout == "3\n"
+        assert wait_until(lambda: not [pid for pid in family if os.path.exists(f"/proc/{pid}")])
+
+
+def test_a_worker_that_dies_while_idle_costs_nothing():
+    with sandbox.Sandbox(workers=1, preload=()) as box:
+        assert box.run("print(1)").ok
+        (worker,) = box._workers
+        worker.process.kill()
+        worker.process.wait()
+        time.sleep(0.2)
+        assert box.run("print(2)").stdout == "2\n"
+
+
+def test_a_closed_box_says_so():
+    box = sandbox.Sandbox(workers=1, preload=())
+    assert box.run("print(1)").ok
+    busy = box.submit("import time; time.sleep(30)", timeout=30)
+    time.sleep(0.2)
+    begin = time.monotonic()
+    box.close()
+    box.close()
+    assert time.monotonic() - begin < 10
+    assert busy.cancelled() or busy.exception() or busy.result().status == "killed"
+    for call in (box.run, box.submit):
+        with pytest.raises(sandbox.SandboxError, match="closed"):
+            call("print(1)")
+
+
+def test_whoever_waits_for_a_worker_of_a_closed_box_is_told():
+    box = sandbox.Sandbox(workers=1, preload=())
+    with concurrent.futures.ThreadPoolExecutor(4) as threads:
+        calls = [threads.submit(box.run, "import time; time.sleep(30)", 30) for _ in range(4)]
+        time.sleep(0.5)
+        box.close()
+        for call in calls:
+            assert isinstance(call.exception(timeout=10), sandbox.SandboxError) or call.result().status == "killed"
+
+
+def test_the_trainer_is_never_forked(box):
+    forks = []
+    os.register_at_fork(before=lambda: forks.append(1))
+    with sandbox.Sandbox(workers=2) as other:
+        other.run_many(["print(1)"] * 4)
+    assert forks == []
+
+
+def test_an_interrupted_call_leaves_a_working_box(single, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+    with monkeypatch.context() as patch:
+        patch.setattr(sandbox._Worker, "_watch", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            single.run("print(1)")
+    assert single.run("print(2)").stdout == "2\n"
+
+
+@pytest.mark.parametrize("without", [(), ("fork_server",)])
+def test_it_works_from_an_odd_and_closed_folder(tmp_path, without):
+    folder = tmp_path / "it's a \"folder\" {x}"
+    folder.mkdir(0o700)
+    for name in MODULES:
+        shutil.copy(os.path.join(CHECKOUT, name), folder)
+    code = (f"import sandbox; sandbox.Sandbox._without = dict.fromkeys({without!r}, 'off')\n"
+            "with sandbox.Sandbox(workers=1) as box: print(box.run('print(5)').stdout)")
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.stdout == "5\n\n", done.stderr
+
+
+def test_importing_it_is_light():
+    code = "import sys, sandbox; print([m for m in ('torch', 'numpy', 'sympy', 'ctypes.util') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+# ---- layers and what is said about them ----------------------------------------------------------
+
+def test_layers_are_named_and_explained(box):
+    assert set(box.layers) == set(sandbox.LAYERS)
+    assert all(state is True or (isinstance(state, str) and state) for state in box.layers.values())
+
+
+@on_linux
+@pytest.mark.parametrize("name", sandbox.ESSENTIAL)
+def test_require_refuses_without_an_essential_layer(poorer, name):
+    poorer(name)
+    with pytest.raises(sandbox.SandboxError, match=name) as caught:
+        sandbox.Sandbox(workers=1, preload=(), protection="require")
+    assert "\n" not in str(caught.value)
+
+
+def test_require_is_content_where_all_is_there(box):
+    if any(box.layers[name] is not True for name in sandbox.ESSENTIAL):
+        pytest.skip("this machine lacks an essential layer")
+    with sandbox.Sandbox(workers=1, preload=(), protection="require") as strict:
+        assert strict.run("print(1)").ok
+
+
+def test_missing_protection_is_said_once(poorer, capfd, monkeypatch):
+    monkeypatch.setattr(sandbox, "_said", set())
+    poorer("seccomp")
+    for _ in range(2):
+        with sandbox.Sandbox(workers=1, preload=()) as box:
+            assert box.run("print(1)").ok
+    said = capfd.readouterr().err
+    assert said.count("reduced protection") == 1
+    assert "seccomp: switched off by the test" in said
+
+
+@on_linux
+@pytest.mark.parametrize(("module", "old", "new", "layer"), [
+    ("sandbox_kernel.py", "_DENY = _ERRNO | errno.EPERM", "_DENY = _ALLOW", "seccomp"),
+    ("sandbox_worker.py", "kernel.landlock_restrict(plan", "id(plan", "landlock")])
+def test_a_layer_that_does_not_hold_is_found_out(tmp_path, box, module, old, new, layer):
+    """The kernel says yes to everything, but the attack on itself at start comes through."""
+    if box.layers[layer] is not True:
+        pytest.skip(f"this machine lacks {layer}")
+    for name in MODULES:
+        shutil.copy(os.path.join(CHECKOUT, name), tmp_path)
+    text = (tmp_path / module).read_text()
+    assert old in text
+    (tmp_path / module).write_text(text.replace(old, new))
+    code = f"import sandbox\nwith sandbox.Sandbox(workers=1, preload=()) as box: print(box.layers[{layer!r}])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "came through" in done.stdout, done.stderr
+
+
+def test_a_worker_that_cannot_start_is_an_error(monkeypatch):
+    monkeypatch.setattr(sandbox, "boot", lambda call: [sys.executable, "-c", "raise SystemExit(1)"])
+    box = sandbox.Sandbox(workers=1)
+    with pytest.raises(sandbox.SandboxError, match="ended before it was ready"):
+        box.run("print(1)")
+    box.close()
+
+
+def test_misuse():
+    with pytest.raises(sandbox.SandboxError):
+        sandbox.Sandbox(protection="yes")
+
+
+def test_command_line_options():
+    parser = argparse.ArgumentParser()
+    sandbox.add_arguments(parser)
+    args = parser.parse_args(["--sandbox-timeout", "0.5", "--sandbox-memory", "99", "--sandbox-workers", "1"])
+    assert args.sandbox == "auto"
+    with sandbox.from_args(args) as box:
+        assert box.run("while True: pass").status == "timeout"
+        assert box.run("x = bytearray(120 << 20)").status in ("memory", "killed")
+
+
+@on_linux
+def test_the_self_test_attacks_and_reports(box):
+    command = [sys.executable, os.path.join(CHECKOUT, "sandbox.py"), "--sandbox-workers", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    for name in sandbox.LAYERS:
+        assert name in done.stdout
+    if all(state is True for state in box.layers.values()):
+        assert done.returncode == 0, done.stdout
+        assert "GOT THROUGH" not in done.stdout
+
+
+# ---- results -------------------------------------------------------------------------------------
+
+def test_status_of_a_finished_program(box):
+    result = box.run("print('out'); import sys; print('err', file=sys.stderr)")
+    assert (result.status, result.ok, result.stdout, result.stderr) == ("ok", True, "out\n", "err\n")
+    assert (result.exit_code, result.signal, result.truncated) == (0, None, False)
+    assert 0 < result.seconds < 10
+    assert 1 < result.max_rss_mb < 2000
+
+
+def test_a_timeout_keeps_what_was_printed(box):
+    result = box.run("print('begun'); import time; time.sleep(30)", timeout=0.5)
+    assert (result.status, result.stdout, result.exit_code) == ("timeout", "begun\n", None)
+    assert 0.5 <= result.seconds < 2.5
+    assert result.for_model().startswith("begun\n[stopped")
+
+
+def test_long_output_keeps_its_head_and_tail(box):
+    result = box.run("print('HEAD'); print('x' * 1_000_000); print('TAIL')")
+    assert result.ok
+    assert result.truncated
+    assert result.stdout.startswith("HEAD\n")
+    assert result.stdout.endswith("TAIL\n")
+    assert len(result.stdout) < 66_000
+    text = result.for_model()
+    assert text.startswith("HEAD")
+    assert text.endswith("TAIL")
+    assert "characters cut" in text
+    assert len(text) <= 2000
+
+
+def test_a_flood_does_not_fill_the_trainer(box):
+    result = box.run("while True: print('x' * 10000)")
+    assert result.status == "output"
+    assert result.truncated
+    assert len(result.stdout) < 66_000
+    assert result.seconds < 4.9
+
+
+@pytest.mark.parametrize("keep", [0, 1, 100])
+def test_little_output_is_kept_if_little_is_asked_for(keep):
+    with sandbox.Sandbox(workers=1, preload=(), max_output=keep) as box:
+        result = box.run("print('x' * 10)" if keep < 100 else "print('x' * 1000)")
+        assert result.truncated
+        assert len(result.stdout) < keep + 60
+
+
+@pytest.mark.parametrize(("result", "text"), [
+    (sandbox.Result("ok", "4\n"), "4"),
+    (sandbox.Result("ok", "", "a warning"), "[no output; use print() to show a result]"),
+    (sandbox.Result("ok", "\n  \n"), "[no output; use print() to show a result]"),
+    (sandbox.Result("error", "1\n", "Boom\n"), "1\nBoom"),
+    (sandbox.Result("error", "", "", exit_code=3), "[the program ended with exit code 3]"),
+    (sandbox.Result("timeout", "1\n", "noise"), "1\n[stopped: the program ran longer than its time limit]"),
+    (sandbox.Result("memory"), "[stopped: the program needed more memory than it may use]"),
+    (sandbox.Result("killed", signal=11), "[the program was killed: SIGSEGV]"),
+    (sandbox.Result("killed", signal=35), "[the program was killed: signal 35]"),
+    (sandbox.Result("killed"), "[the program was killed]")])
+def test_text_for_the_model(result, text):
+    assert text in result.for_model()
+    assert result.ok == (result.status == "ok")
+
+
+def test_text_for_the_model_is_bounded_and_ends_with_the_error():
+    result = sandbox.Result("error", "o" * 9999, "\n".join(f"line {i}" for i in range(2000)) + "\nValueError: the end\n")
+    for limit in (200, 1000, 2000):
+        text = result.for_model(limit)
+        assert len(text) <= limit
+        assert text.endswith("ValueError: the end")
+        assert text.startswith("ooo")
+
+
+@pytest.mark.parametrize("without", [(), ("namespaces",), ("fork_server",)])
+def test_equal_programs_give_equal_texts(poorer, without):
+    """From other workers, other processes, other folders: what the model sees is the same."""
+    poorer(*without)
+    programs = ["class A: pass\nprint(A(), A.__init__, len, {'b', 'a', 'c'}, hash('x'))", "open('missing/file')",
+                "import os; print(os.getcwd(), os.listdir('.'), os.environ['HOME'])", "import json; json.loads('[')",
+                "import tempfile; print(tempfile.gettempdir())", "import sys; print(sys.argv, __file__)",
+                "def f(): return object()\nraise ValueError(f(), f)"]
+    texts = []
+    for _ in range(2):
+        with sandbox.Sandbox(workers=1, preload=()) as box:
+            texts.append([result.for_model() for result in box.run_many(programs)])
+    assert texts[0] == texts[1]
+    assert "r1ci-" not in repr(texts)
+    assert "0x7" not in repr(texts)
+    assert "/lib/python" not in repr(texts)
