@@ -20,7 +20,7 @@ import inspect
 import json
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -223,6 +223,20 @@ def matrix_of(item: Callable[[str], Any]) -> Callable[[str], list[list]]:
     return parse
 
 
+def flat_of(item: Callable[[str], Any]) -> Callable[[str], list]:
+    """Parser of a matrix read row by row: the entries count, line ends and brackets do not."""
+    return lambda answer: [entry for row in matrix_of(item)(answer) for entry in row]
+
+
+def cells(answer: str) -> list[tuple[int, int]]:
+    """'0 3, 1 0' or '(0, 3), (1, 0)': pairs of whole numbers, whatever separates them."""
+    numbers = [int(number) if re.fullmatch(r"-?[0-9]{1,4}", number) else None
+               for number in re.split(r"[\s,;\[\](){}\"'`]+", answer.strip(" \n,;[](){}\"'`."))]
+    if None in numbers or len(numbers) % 2:
+        raise ValueError("not a list of cells")
+    return list(zip(numbers[::2], numbers[1::2]))
+
+
 def symbols(answer: str) -> list[str]:
     """The symbols of a grid read row by row: commas, white space, quotes and brackets separate and do not count."""
     return list(re.sub(r"[\s,;\[\](){}\"'`]", "", answer))
@@ -317,6 +331,11 @@ def options(rng: random.Random, right: str, wrong: list[str]) -> tuple[str, str]
 def grid_text(grid: list[list], separator: str = " ") -> str:
     """A grid printed row by row."""
     return "\n".join(separator.join(map(str, row)) for row in grid)
+
+
+def numbered(lines: Iterable[str]) -> str:
+    """One line each, with '1. ', '2. ' .. in front."""
+    return "\n".join(f"{number}. {line}" for number, line in enumerate(lines, 1))
 
 
 def pick_word(rng: random.Random, low: int, high: int) -> str:
