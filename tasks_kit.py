@@ -251,6 +251,11 @@ def literal(answer: str) -> Any:
         return ast.literal_eval(answer)
 
 
+def python_signs(answer: str) -> str:
+    """An expression with the signs of print (times, divided by, minus, ^) turned into python's."""
+    return answer.translate(str.maketrans({"×": "*", "·": "*", "÷": "/", "−": "-", "^": "**"})).strip()
+
+
 def expression(answer: str, variables: dict[str, Fraction] | None = None, powers: bool = False) -> tuple[Fraction, list]:
     """Value of an arithmetic expression, and the integers written in it from left to right.
 
@@ -258,8 +263,7 @@ def expression(answer: str, variables: dict[str, Fraction] | None = None, powers
     exponent from 0 to 50. The signs x-times, divided-by and ^ are mapped; '= 24' at the end is dropped.
     Exact fractions; ValueError or ZeroDivisionError for anything else. Nothing is evaluated as python.
     """
-    source = unwrapped(answer).split("=")[0].translate(str.maketrans({"×": "*", "·": "*", "÷": "/", "−": "-"}))
-    source = source.replace("^", "**").strip()
+    source = python_signs(unwrapped(answer).split("=")[0])
     if len(source) > 1_000:
         raise ValueError("too long for an expression")
     numbers: list[int] = []
@@ -277,7 +281,8 @@ def expression(answer: str, variables: dict[str, Fraction] | None = None, powers
                 return walk(inner)
             case ast.BinOp(left=left, op=ast.Pow(), right=right) if powers:
                 base, exponent = walk(left), walk(right)
-                if exponent.denominator != 1 or not 0 <= exponent <= 50 or abs(base) > 10**6:
+                size = max(abs(base.numerator), base.denominator)
+                if exponent.denominator != 1 or not 0 <= exponent <= 50 or size > 10**6:
                     raise ValueError("power out of range")
                 return base ** int(exponent)
             case ast.BinOp(left=left, op=op, right=right):
@@ -342,6 +347,9 @@ def pick_word(rng: random.Random, low: int, high: int) -> str:
     """A word of the list with `low` to `high` letters."""
     return rng.choice([word for word in WORDS if low <= len(word) <= high])
 
+
+WEEKDAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
+MONTHS = "January February March April May June July August September October November December".split()
 
 GIRLS = ("Alice Anna Clara Diana Emma Eva Grace Hannah Ida Jane Julia Karen Laura Lena Lucy Maria Nina Olivia "
          "Paula Rosa Sarah Sofia Tina Vera").split()
