@@ -343,6 +343,16 @@ def numbered(lines: Iterable[str]) -> str:
     return "\n".join(f"{number}. {line}" for number, line in enumerate(lines, 1))
 
 
+def code(*parts: str) -> str:
+    """A program from parts, each of which may be written as an indented block."""
+    return "\n".join(inspect.cleandoc(part) for part in parts)
+
+
+def listing(name: str, items: Iterable) -> str:
+    """A line of python that names a list, one item per line."""
+    return f"{name} = [\n" + "".join(f"    {item},\n" for item in items) + "]"
+
+
 def pick_word(rng: random.Random, low: int, high: int) -> str:
     """A word of the list with `low` to `high` letters."""
     return rng.choice([word for word in WORDS if low <= len(word) <= high])
