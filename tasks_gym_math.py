@@ -264,21 +264,24 @@ def complex_text(real, imaginary):
 
 @task("complex_arithmetic", "RG", "test", "math", exact(lambda answer: monomials(answer.replace("j", "i"))))
 def complex_arithmetic(rng, level):
-    a, b, c, d = (rng.choice((-1, 1)) * rng.randint(1, grow(level, 5, 20)) for _ in range(4))
     sign = rng.choice("+-") if level < 3 else "*" if level == 3 else "/"
-    result = {"+": (a + c, b + d), "-": (a - c, b - d), "*": (a * c - b * d, a * d + b * c), "/": (a, b)}[sign]
-    if sign == "/":  # the dividend is made from the quotient, so that the result is whole
-        a, b = a * c - b * d, a * d + b * c
+    shown = answer = ""
+    while answer in shown:
+        a, b, c, d = (rng.choice((-1, 1)) * rng.randint(1, grow(level, 5, 20)) for _ in range(4))
+        result = {"+": (a + c, b + d), "-": (a - c, b - d), "*": (a * c - b * d, a * d + b * c), "/": (a, b)}[sign]
+        if sign == "/":  # the dividend is made from the quotient, so that the result is whole
+            a, b = a * c - b * d, a * d + b * c
+        shown, answer = f"({complex_text(a, b)}) {sign} ({complex_text(c, d)})", complex_text(*result)
     formula = {"+": "real, imaginary = a + c, b + d", "-": "real, imaginary = a - c, b - d",
                "*": "real, imaginary = a * c - b * d, a * d + b * c",
                "/": "size = c * c + d * d  # times the conjugate, divided by the squared length\n"
                     "real, imaginary = (a * c + b * d) // size, (b * c - a * d) // size"}[sign]
     return Draft(
-        f"Compute ({complex_text(a, b)}) {sign} ({complex_text(c, d)}), where i is the square root of -1.\n"
+        f"Compute {shown}, where i is the square root of -1.\n"
         "Answer format: a complex number, such as 70 - 80i.",
         program=f"a, b, c, d = {a}, {b}, {c}, {d}\n{formula}\n"
                 "print(f\"{real} {'-' if imaginary < 0 else '+'} {abs(imaginary)}i\")",
-        answer=complex_text(*result))
+        answer=answer)
 
 
 @task("simple_equations", "RG", "train", "math", exact(integer))
@@ -362,7 +365,7 @@ FUNCTIONS = {  # name: the function and its derivative
 
 def value_and_slope(answer, x):
     """Value and derivative at x of an expression in x (dual numbers: every step carries its slope along)."""
-    source = re.sub(r"\|([^|]*)\|", r"abs(\1)", python_signs(unwrapped(answer).split("=")[-1]))
+    source = re.sub(r"\|([^|]*)\|", r"(abs(\1))", python_signs(unwrapped(answer).split("=")[-1]))
     source = re.sub(r"([0-9)])\s*(?=[a-zA-Z(])", r"\1*", source)  # 2x means 2*x
     if len(source) > 1_000:
         raise ValueError("too long for an expression")
