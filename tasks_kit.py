@@ -344,8 +344,11 @@ def numbered(lines: Iterable[str]) -> str:
 
 
 def code(*parts: str) -> str:
-    """A program from parts, each of which may be written as an indented block."""
-    return "\n".join(inspect.cleandoc(part) for part in parts)
+    """A program from parts, each of which may be an indented block; a blank line sets off parts of several lines."""
+    text = ""
+    for before, part in zip(("", *parts), map(inspect.cleandoc, parts)):
+        text += "\n" * (bool(text) + bool(text and "\n" in before.strip() + part)) + part
+    return text
 
 
 def listing(name: str, items: Iterable) -> str:

@@ -80,7 +80,7 @@ def permutations_and_combinations(rng, level):
         x, y = rng.sample(books, 2)
         if kind in ("at", "not at"):
             y = at[x] if kind == "at" else rng.randint(1, n)
-        if BOOK_RULES[kind][2](at, x, y):
+        if BOOK_RULES[kind][2](at, x, y) and (kind != "at" or all(rule[0] != "at" for rule in rules.values())):
             rules.setdefault(frozenset((x, y)), (kind, x, y))
     rules = list(rules.values())
     return Draft(
@@ -104,7 +104,7 @@ def permutations_and_combinations(rng, level):
 RELATIONS = {
     "sum": ("{x} + {y} = {k}", 'v["{x}"] + v["{y}"] == {k}', lambda a, b, k: a + b == k),
     "difference": ("{x} - {y} = {k}", 'v["{x}"] - v["{y}"] == {k}', lambda a, b, k: a - b == k),
-    "ratio": ("{x} = {k} * {y}", '10 * v["{x}"] == round(10 * {k}) * v["{y}"]', lambda a, b, k: a == Fraction(k) * b),
+    "ratio": ("{x} = {k} * {y}", '10 * v["{x}"] == {tenths} * v["{y}"]', lambda a, b, k: a == Fraction(k) * b),
     "equal": ("{x} = {y}", 'v["{x}"] == v["{y}"]', lambda a, b, k: a == b),
     "greater": ("{x} > {y}", 'v["{x}"] > v["{y}"]', lambda a, b, k: a > b),
 }
@@ -133,7 +133,7 @@ def logical_equation(rng, level):
         a, b = value[x], value[y]
         kinds = [("sum", a + b)] + ([("difference", a - b), ("greater", 0)] if a > b else [("equal", 0)])
         if 11 * b <= 10 * a <= 49 * b and 10 * a % b == 0:
-            kinds.append(("ratio", str(a / b)))
+            kinds.append(("ratio", f"{a / b:g}"))
         kind, k = rng.choice(kinds)
         if (kind, x, y, k) not in relations:
             relations.append((kind, x, y, k))
@@ -144,7 +144,7 @@ def logical_equation(rng, level):
         + "\nFind values for the letters that fit.\nAnswer format: a list of the values in alphabetical order of the "
         "letters",
         program=code(
-            listing("relations", (f'("{x}", "{y}", lambda v: {RELATIONS[kind][1].format(x=x, y=y, k=k)})'
+            listing("relations", (f'("{x}", "{y}", lambda v: {RELATIONS[kind][1].format(x=x, y=y, k=k, tenths=round(float(k) * 10))})'
                                   for kind, x, y, k in relations)),
             f"""
             letters = "{letters}"
@@ -182,7 +182,7 @@ def combinatorial_calculation(rng, level):
     return Draft(
         f"Put + - * / between the digits {' '.join(map(str, digits))} and set parentheses where you like, so that the "
         f"value is {target}. Keep the order of the digits, use each of them once and do not join them to larger "
-        "numbers; no minus sign in front of a number.\nAnswer format: the expression, such as (7 - 2) * 3",
+        "numbers; no sign in front of a number or a parenthesis.\nAnswer format: the expression, such as (7 - 2) * 3",
         program=f"""
             from fractions import Fraction
 
@@ -387,7 +387,7 @@ def light_puzzles(rng, level):
     final = start
     while final == start:
         buttons = {name: sorted(rng.sample(places, rng.randint(1, n * n // 2)))
-                   for name in "ABCD"[:rng.randint(1, grow(level, 2, 4))]}
+                   for name in "ABCD"[:rng.randint(grow(level, 1, 3), grow(level, 2, 4))]}
         presses = rng.choices(list(buttons), k=rng.randint(level, level + 3))
         final = [[light ^ sum((r, c) in buttons[name] for name in presses) % 2 for c, light in enumerate(row)]
                  for r, row in enumerate(start)]
@@ -472,9 +472,8 @@ def matrix_transformation(rng, level):
         result = matrix
         for step in steps:
             result = TRANSFORMATIONS[step][0](result)
-    what = f"{steps[0]} it" if len(steps) == 1 else ", then ".join(f"{step}" for step in steps)
     return Draft(
-        f"Take this matrix:\n{grid_text(matrix)}\nTransform it: {what}. What does it look like then?\n"
+        f"Take this matrix:\n{grid_text(matrix)}\nTransform it: {', then '.join(steps)}. What does it look like then?\n"
         "Answer format: the symbols of the new matrix row by row, separated by commas.",
         program=code(f"m = {matrix}", *(TRANSFORMATIONS[step][1] for step in steps),
                      'print(",".join(symbol for row in m for symbol in row))'),
@@ -712,20 +711,19 @@ def mahjong_pattern(rng, level):
 # Who wins in the three card games: (cards, rule, pairs in which the first card beats the second).
 CARD_GAMES = (
     ("ABCD", "A beats B, B beats C, C beats D and D beats A; any other two cards are a draw.",
-     [("A", "B"), ("B", "C"), ("C", "D"), ("D", "A")]),
+     "AB BC CD DA".split()),
     ("ABCDE", ("Each card makes the next one in the circle A, B, C, D, E, A, and a player whose card makes the other "
      "player's card loses. Each card overcomes the next one in the circle A, C, E, B, D, A, and a player whose card "
      "overcomes the other player's card wins. Equal cards are a draw."),
-     [("B", "A"), ("C", "B"), ("D", "C"), ("E", "D"), ("A", "E"),
-      ("A", "C"), ("C", "E"), ("E", "B"), ("B", "D"), ("D", "A")]),
+     "BA CB DC ED AE AC CE EB BD DA".split()),
     ("ABCDEFGH", ("A card beats all that come later in the alphabet, A being the strongest and H the weakest, but H "
      "beats A. Equal cards are a draw."),
-     [(a, b) for a, b in combinations("ABCDEFGH", 2) if (a, b) != ("A", "H")] + [("H", "A")]),
+     [a + b for a, b in combinations("ABCDEFGH", 2) if a + b != "AH"] + ["HA"]),
 )
 
 
 def card_result(wins, mine, theirs):
-    return "win" if (mine, theirs) in wins else "loss" if (theirs, mine) in wins else "draw"
+    return "win" if mine + theirs in wins else "loss" if theirs + mine in wins else "draw"
 
 
 def opponent_ok(data, answer):
@@ -751,12 +749,12 @@ def constrained_linear_arrangement(rng, level):
         program=f"""
             from itertools import permutations
 
-            beats = {wins}
+            beats = "{" ".join(wins)}".split()
             mine = {mine}
             results = {results}
 
             def result(a, b):
-                return "win" if (a, b) in beats else "loss" if (b, a) in beats else "draw"
+                return "win" if a + b in beats else "loss" if b + a in beats else "draw"
 
             for theirs in permutations("{cards}", {rounds}):
                 if [result(a, b) for a, b in zip(mine, theirs)] == results:
@@ -810,8 +808,8 @@ def cryptanalysis(rng, level):
         "the code but misplaced, and how many are wrong. Of the wrong digits it is also said how many are too small "
         "(below both digits of the code) or too large (above both); those of which neither is said lie in between. "
         + ("In the same way wrong letters are too early in the alphabet (before both letters of the code) or too late "
-           "(after both). " if level >= 3 else "Nothing of this kind is said about wrong letters. ")
-        + "\n" + numbered(shown) + "\nWhat is the code?\nAnswer format: a list of its four symbols, such as "
+           "(after both).\n" if level >= 3 else "Nothing of this kind is said about wrong letters.\n")
+        + numbered(shown) + "\nWhat is the code?\nAnswer format: a list of its four symbols, such as "
         '["0", "1", "B", "A"]',
         program=code("from itertools import permutations", listing("clues", (
             f'("{digits}", "{letters}", {d}, {l})' for digits, letters, d, l in clues)), f"""
@@ -902,7 +900,7 @@ BARTER = (  # for levels 1-2, 3, 4-5
 
 @task("synthesis_decomposition", "SymBench", "train", "code", exact(list_of(integer)))
 def synthesis_decomposition(rng, level):
-    chosen = rng.choice(BARTER[max(0, level - 2) if level < 5 else 2]).split("; ")
+    chosen = rng.choice(BARTER[(0, 0, 1, 2, 2)[level - 1]]).split("; ")
     rng.shuffle(chosen)
     methods = exchanges("; ".join(chosen))
     names = [name for name in "ABCXY" if name in "".join(chosen)]
@@ -911,7 +909,7 @@ def synthesis_decomposition(rng, level):
         f"A farm barters crops ({', '.join(name for name in names if name in 'ABC')}) for goods "
         f"({', '.join(name for name in names if name in 'XY')}) by these methods: what stands on the left is given "
         "away, what stands on the right is received.\n" + numbered(chosen)
-        + f"\nAt the start there are {shown_stock(start)} and nothing else. The farm goes through the methods in this "
+        + f"\nAt the start it has {shown_stock(start)} and nothing else. The farm goes through the methods in this "
         "order, uses each of them once if it has enough for it and skips it otherwise. It repeats such passes until a "
         f"whole pass changes nothing. How many {', '.join(names)} are there in the end?\nAnswer format: a list of "
         f"{len(names)} whole numbers in the order {', '.join(names)}",
@@ -927,7 +925,7 @@ def string_synthesis(rng, level):
     start, end = draw_stock(rng, names, names[:3], grow(level, 3, 12), methods, often=True)
     return Draft(
         "Blocks are turned into other blocks by these rules:\n" + numbered(rules.split("; "))
-        + f"\nAt the start there are {shown_stock(start)}. Go through the rules in this order and use each of them as "
+        + f"\nThe blocks at the start: {shown_stock(start)}. Go through the rules in this order and use each of them as "
         "often as possible before going on to the next one. Repeat such passes until a whole pass changes nothing. How "
         f"many blocks of each kind are there then?\nAnswer format: nine whole numbers separated by spaces, in the order "
         f"{' '.join(names)}",
@@ -939,7 +937,7 @@ def string_synthesis(rng, level):
 def string_splitting(rng, level):
     methods = exchanges("A -> 2X + Y; 2B -> X; 2C -> Y; B + C -> A; X + Y -> Z")
     start, end = draw_stock(rng, list("ABCXYZ"), "ABC", grow(level, 3, 12), methods, often=False)
-    wording = rng.choice(("{} can be taken apart into {}", "take {} and get {}", "{} is exchanged for {}",
+    wording = rng.choice(("{} can be taken apart into {}", "take {} and get {}", "{} can be exchanged for {}",
                           "from {} one makes {}"))
 
     def amounts(side):
@@ -948,7 +946,7 @@ def string_splitting(rng, level):
     return Draft(
         "A workshop has machines A, B, C and parts X, Y, Z, and knows these methods:\n"
         + numbered(wording.format(amounts(inputs), amounts(outputs)) for inputs, outputs in methods)
-        + f"\nAt the start there are {shown_stock(start)} and nothing else. The workshop passes through the methods in "
+        + f"\nAt the start it has {shown_stock(start)} and nothing else. The workshop passes through the methods in "
         "this order and carries out each of them once, if there is enough for it. It stops after a pass in which "
         "nothing was carried out. What is there in the end?\nAnswer format: a list of six whole numbers in the order "
         "A, B, C, X, Y, Z",
