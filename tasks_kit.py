@@ -209,6 +209,15 @@ def list_of(item: Callable[[str], Any]) -> Callable[[str], list]:
     return lambda answer: [item(piece) for piece in pieces(answer)]
 
 
+def mapping(answer: str) -> dict[str, str]:
+    """'A=1, B=2', 'A: 1' line by line, or a JSON object of such: key -> value as text; no key twice."""
+    parts = [part.strip() for part in re.split(r"[,;\n]", unwrapped(answer).strip("{}")) if part.strip()]
+    pairs = [[string(side) for side in re.split(r"[=:]", part)] for part in parts]
+    if len(dict(pairs)) != len(pairs):
+        raise ValueError("a key stands twice")
+    return dict(pairs)
+
+
 def rows(answer: str) -> list[str]:
     """The rows of a matrix as text: split at line ends, ';' or '],[', all brackets dropped."""
     lines = re.split(r"\n|;|\]\s*,\s*\[", unwrapped(answer))

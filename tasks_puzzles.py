@@ -47,6 +47,13 @@ def bfs(start: Any, moves: Callable[[Any], Iterable[tuple[Any, Any]]], is_goal: 
     return None
 
 
+def replay(start: Any, moves: Callable[[Any], Iterable[tuple[Any, Any]]], plan: Iterable) -> Any:
+    """The state after a plan; KeyError if one of its moves is not possible where it stands."""
+    for step in plan:
+        start = dict(moves(start))[step]
+    return start
+
+
 # The same search as program text: bfs(start, moves, is_goal) -> list of moves or None.
 BFS_CODE = inspect.cleandoc('''
     from collections import deque
