@@ -220,7 +220,10 @@ def mapping(answer: str) -> dict[str, str]:
 
 def rows(answer: str) -> list[str]:
     """The rows of a matrix as text: split at line ends, ';' or '],[', all brackets dropped."""
-    lines = re.split(r"\n|;|\]\s*,\s*\[", unwrapped(answer))
+    answer = unwrapped(answer)
+    if any(answer.count(left) != answer.count(right) for left, right in ("[]", "()", "{}")):
+        raise ValueError("brackets that do not pair up")
+    lines = re.split(r"\n|;|\]\s*,\s*\[", answer)
     lines = [re.sub(r"[\[\](){}]", " ", line).strip().rstrip(",").strip() for line in lines]
     return [line for line in lines if line]
 
