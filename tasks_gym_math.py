@@ -1,6 +1,7 @@
 """Reasoning-Gym tasks about numbers, algebra and geometry (names are the suite's, texts and code are ours).
 
-Tolerances are half a unit of the last digit that the question asks for, and a little: 0.00006 for four decimals.
+Tolerances are half a unit of the last digit that the question asks for, and a little more: 0.00006 where it
+asks for four decimals.
 """
 import ast
 import math
@@ -30,7 +31,7 @@ from tasks_kit import (
 from tasks_puzzles import pool, pool_program
 
 
-# ------------------------------------------------------------------------------------------- chains and expressions
+# ------------------------------------------------------------------------------------- chains and expressions
 def chain(rng, numbers):
     """Numbers joined by + and - at random -> text, value."""
     written, total = str(numbers[0]), numbers[0]
@@ -44,7 +45,8 @@ def chain(rng, numbers):
 def arithmetic(rng, count, draw, divisor):
     """A random expression over `count` numbers with the parentheses it needs -> text, value, rank.
 
-    `draw()` gives a number; `divisor(value)` one to divide that value by, or None. Rank: what binds tighter is higher.
+    `draw()` gives a number, `divisor(value)` one to divide that value by, or None. What binds tighter has the
+    higher rank.
     """
     if count == 1:
         number = draw()
@@ -67,7 +69,10 @@ def arithmetic(rng, count, draw, divisor):
 def chain_sum(rng, level):
     top = 10 ** grow(level, 2, 5) - 1
     written, total = chain(rng, [rng.randint(1, top) for _ in range(grow(level, 2, 8))])
-    return Draft(f"What is {written}?\nAnswer format: a whole number.", program=f"print({written})", answer=str(total))
+    return Draft(
+        f"What is {written}?\nAnswer format: a whole number.",
+        program=f"print({written})",
+        answer=str(total))
 
 
 @task("decimal_chain_sum", "RG", "train", "math", exact(rational))
@@ -76,9 +81,10 @@ def decimal_chain_sum(rng, level):
     numbers = [Decimal(rng.randint(1, 10 ** (places + 2))).scaleb(-rng.randint(1, places))
                for _ in range(grow(level, 2, 8))]
     written, total = chain(rng, numbers)
+    exactly = re.sub(r"[0-9.]+", r'Decimal("\g<0>")', written)
     return Draft(
         f"What is {written}? Give the exact value.\nAnswer format: a decimal number.",
-        program="from decimal import Decimal\n\nprint(" + re.sub(r"[0-9.]+", r'Decimal("\g<0>")', written) + ")",
+        program=f"from decimal import Decimal\n\nprint({exactly})",
         answer=str(total))
 
 
@@ -142,8 +148,10 @@ def bitwise(rng, depth, top):
     sign = rng.choice("+ - * & | ^ << >>".split())
     shift = rng.randint(1, 4)
     right, b = (str(shift), shift) if sign in ("<<", ">>") else bitwise(rng, rng.randrange(depth), top)
-    value = (a + b if sign == "+" else a - b if sign == "-" else a * b if sign == "*" else a & b if sign == "&"
-             else a | b if sign == "|" else a ^ b if sign == "^" else a * 2**b if sign == "<<" else a // 2**b)
+    if sign in ("<<", ">>"):
+        value = a * 2**b if sign == "<<" else a // 2**b
+    else:
+        value = {"+": a + b, "-": a - b, "*": a * b, "&": a & b, "|": a | b, "^": a ^ b}[sign]
     return f"({left} {sign} {right})", value
 
 
@@ -152,7 +160,8 @@ def bitwise_arithmetic(rng, level):
     written, value = bitwise(rng, grow(level, 1, 4), 16 ** grow(level, 2, 4) - 1)
     written = written[1:-1]
     return Draft(
-        f"Compute {written}\nNumbers are hexadecimal (0x..) or, as shift counts, decimal; whole numbers have a sign and "
+        f"Compute {written}\nNumbers are hexadecimal (0x..) or, as shift counts, decimal; whole numbers "
+        "have a sign and "
         "any length, as in python. & is bitwise and, | or, ^ exclusive or, << and >> shift left and right.\n"
         "Answer format: a hexadecimal number, such as 0x5e or -0x5e.",
         program=f"print(hex({written}))",
@@ -169,11 +178,13 @@ def three_digits_ok(data, answer):
 @task("power_function", "RG", "train", "math", three_digits_ok)
 def power_function(rng, level):
     places, top = rng.randint(0, min(level, 4)), (12, 30, 100, 300, 1000)[level - 1]
-    base = rng.choice((-1, 1)) * Decimal(rng.randint(10 ** places // 2 + 2, top * 10 ** places)).scaleb(-places)
+    unit = 10 ** places
+    base = rng.choice((-1, 1)) * Decimal(rng.randint(unit // 2 + 2, top * unit)).scaleb(-places)
     most = grow(level, 4, 8)
     exponent = rng.choice([e for e in range(-most if level > 1 else 2, most + 1) if e not in (0, 1)])
     return Draft(
-        f"What is {base if base > 0 else f'({base})'} to the power of {exponent}? Give three significant figures.\n"
+        f"What is {base if base > 0 else f'({base})'} to the power of {exponent}? Give three significant "
+        "figures.\n"
         "Answer format: e-notation, such as -7.35e+04.",
         program=f'print(f"{{({base}) ** {exponent}:.2e}}")',
         answer=f"{float(Fraction(base) ** exponent):.2e}",
@@ -191,7 +202,7 @@ def products(rng, level):
         recheck=f"print({{answer}} // {numbers[0]} == {' * '.join(map(str, numbers[1:]))})")
 
 
-# ------------------------------------------------------------------------------------------------------ polynomials
+# ------------------------------------------------------------------------------------------------ polynomials
 def polynomial_text(coefficients, letter):
     """[5, -1, 0, 2] -> 2*x**3 - x + 5 (the list starts with the constant term)."""
     written = ""
@@ -222,7 +233,8 @@ def monomials(answer):
         raise ValueError("two signs in a row, or a sign at the end")
     total = {}
     for term in terms:
-        found = re.fullmatch(r"([+-]?)(?:([0-9]{1,40})(?:\.0*)?(?:\*(?=[a-z]))?)?(?:([a-z])(?:\*\*([0-9]{1,3}))?)?", term)
+        found = re.fullmatch(r"([+-]?)(?:([0-9]{1,40})(?:\.0*)?(?:\*(?=[a-z]))?)?"
+                             r"(?:([a-z])(?:\*\*([0-9]{1,3}))?)?", term)
         if not found:
             raise ValueError(f"not a monomial: {term[:40]!r}")
         sign, number, letter, exponent = found.groups()
@@ -242,7 +254,8 @@ def polynomial_multiplication(rng, level):
         factors.append(factor)
         product = convolve(product, factor)
     return Draft(
-        f"Multiply out and collect like terms: {'*'.join(f'({polynomial_text(f, letter)})' for f in factors)}\n"
+        "Multiply out and collect like terms: "
+        f"{'*'.join(f'({polynomial_text(f, letter)})' for f in factors)}\n"
         "Answer format: a sum of terms without parentheses, with * for times and ** for powers, such as "
         f"5*{letter}**3 - {letter} + 8",
         program=f"""
@@ -268,9 +281,10 @@ def complex_arithmetic(rng, level):
     shown = answer = ""
     while answer in shown:
         a, b, c, d = (rng.choice((-1, 1)) * rng.randint(1, grow(level, 5, 20)) for _ in range(4))
-        result = {"+": (a + c, b + d), "-": (a - c, b - d), "*": (a * c - b * d, a * d + b * c), "/": (a, b)}[sign]
+        product = a * c - b * d, a * d + b * c
+        result = {"+": (a + c, b + d), "-": (a - c, b - d), "*": product, "/": (a, b)}[sign]
         if sign == "/":  # the dividend is made from the quotient, so that the result is whole
-            a, b = a * c - b * d, a * d + b * c
+            a, b = product
         shown, answer = f"({complex_text(a, b)}) {sign} ({complex_text(c, d)})", complex_text(*result)
     formula = {"+": "real, imaginary = a + c, b + d", "-": "real, imaginary = a - c, b - d",
                "*": "real, imaginary = a * c - b * d, a * d + b * c",
@@ -286,7 +300,8 @@ def complex_arithmetic(rng, level):
 
 @task("simple_equations", "RG", "train", "math", exact(integer))
 def simple_equations(rng, level):
-    letter, solution = rng.choice("abcdkmnpqrstuvwxyz"), rng.choice((-1, 1)) * rng.randint(1, grow(level, 10, 500))
+    letter = rng.choice("abcdkmnpqrstuvwxyz")
+    solution = rng.choice((-1, 1)) * rng.randint(1, grow(level, 10, 500))
     a, b, c, d = (rng.randint(2, 8 + 4 * level) for _ in range(4))
     b *= rng.choice((-1, 1))
     if level == 1:
@@ -332,7 +347,8 @@ def polynomial_equations(rng, level):
     if level >= 4 and inside > 0:
         values |= {(-b + math.sqrt(inside)) / (2 * a), (-b - math.sqrt(inside)) / (2 * a)}
     return Draft(
-        f"Find all real solutions of {polynomial_text(product, letter)} = 0\nName each solution once, in ascending "
+        f"Find all real solutions of {polynomial_text(product, letter)} = 0\nName each solution once, in "
+        "ascending "
         "order, rounded to 4 decimals where it is not exact.\nAnswer format: numbers separated by commas.",
         program=f"""
             from math import sqrt
@@ -355,7 +371,7 @@ def polynomial_equations(rng, level):
         answer=", ".join(f"{round(value + 0.0, 4):g}" for value in sorted(values)))
 
 
-# ------------------------------------------------------------------------------------------------------ integration
+# ------------------------------------------------------------------------------------------------ integration
 FUNCTIONS = {  # name: the function and its derivative
     "exp": (math.exp, math.exp), "sin": (math.sin, math.cos), "cos": (math.cos, lambda u: -math.sin(u)),
     "tan": (math.tan, lambda u: 1 + math.tan(u) ** 2), "atan": (math.atan, lambda u: 1 / (1 + u * u)),
@@ -413,7 +429,8 @@ def integral(integrand, program):
     """The draft that both kinds of integrals share."""
     return Draft(
         f"Find an antiderivative (with respect to x, for x > 0) of {integrand}\n"
-        "Answer format: an expression in x with * for times and ** for powers; exp, log, sqrt, sin, cos may occur, and "
+        "Answer format: an expression in x with * for times and ** for powers; exp, log, sqrt, sin, cos "
+        "may occur, and "
         "+ C is optional.",
         program=program,
         data={"integrand": integrand},
@@ -467,7 +484,8 @@ def intermediate_integration(rng, level):
             print(f"exp({{a}}*x)*(({{p}})*sin({{b}}*x) + ({{q}})*cos({{b}}*x)) + C")""")
     polynomial = [0, k] if function != "exp" else [b, k] if level == 4 else [rng.randint(-9, 9), b, k]
     factor = polynomial_text(polynomial, "x")
-    integrals = {"exp": ["exp"], "sin": ["-cos", "-sin", "cos", "sin"], "cos": ["sin", "-cos", "-sin", "cos"]}[function]
+    integrals = {"exp": ["exp"], "sin": ["-cos", "-sin", "cos", "sin"],
+                 "cos": ["sin", "-cos", "-sin", "cos"]}[function]
     return integral(f"{f'({factor})' if ' ' in factor else factor}*{function}({inner})", f"""
         from fractions import Fraction
 
@@ -484,7 +502,7 @@ def intermediate_integration(rng, level):
         print(" + ".join(terms), "+ C")""")
 
 
-# --------------------------------------------------------------------------------------------------- whole numbers
+# ---------------------------------------------------------------------------------------------- whole numbers
 def base_digits(number, base):
     """A whole number written in a base up to 16."""
     digits = ""
@@ -508,7 +526,8 @@ def base_conversion(rng, level):
     names = {2: "binary", 8: "octal", 10: "decimal", 16: "hexadecimal"}
     shown, answer = base_digits(number, old), base_digits(number, new)
     return Draft(
-        f"Convert {shown} from {names.get(old, f'base {old}')} to {names.get(new, f'base {new}')}. The digits above 9 "
+        f"Convert {shown} from {names.get(old, f'base {old}')} to {names.get(new, f'base {new}')}. The "
+        "digits above 9 "
         "are a, b, c, d, e, f.\nAnswer format: the digits of the converted number.",
         program=f"""
             number, digits = int("{shown}", {old}), ""
@@ -559,7 +578,8 @@ def prime_factorization(rng, level):
     while is_prime(number):
         number = rng.randint(10, 250 * 4 ** level if level < 5 else 200_000)
     return Draft(
-        f"Write {number} as a product of prime numbers. Repeat a prime as often as it divides the number; use no "
+        f"Write {number} as a product of prime numbers. Repeat a prime as often as it divides the number; "
+        "use no "
         "powers.\nAnswer format: the primes joined by x, such as 3 x 3 x 7.",
         program=f"""
             number, factors, divisor = {number}, [], 2
@@ -600,7 +620,8 @@ def lcm(rng, level):
         if math.lcm(*numbers) not in numbers:
             break
     return Draft(
-        f"What is the least common multiple of the numbers {', '.join(map(str, numbers))}?\nAnswer format: a whole number.",
+        f"What is the least common multiple of the numbers {', '.join(map(str, numbers))}?\nAnswer format: "
+        "a whole number.",
         program=f"""
             from math import gcd
 
@@ -611,10 +632,11 @@ def lcm(rng, level):
         answer=str(math.lcm(*numbers)))
 
 
-# -------------------------------------------------------------------------------------------- fractions and chance
+# --------------------------------------------------------------------------------------- fractions and chance
 def ratio(answer):
     r"""12/18 or \frac{12}{18} -> (12, 18)."""
-    found = re.fullmatch(r"(?:\\[dt]?frac\s*\{([0-9]+)\}\s*\{([0-9]+)\}|([0-9]+)\s*/\s*([0-9]+))", value_part(answer))
+    found = re.fullmatch(r"\\[dt]?frac\s*\{([0-9]+)\}\s*\{([0-9]+)\}|([0-9]+)\s*/\s*([0-9]+)",
+                         value_part(answer))
     if not found:
         raise ValueError("not a fraction")
     return int(found[1] or found[3]), int(found[2] or found[4])
@@ -651,8 +673,10 @@ def dice(rng, level):
     chance = Fraction(sum(ways[at_least:]), sum(ways))
     shown = [f"{sides.count(side)}d{side}" for side in sorted(set(sides))]
     return Draft(
-        f"These dice are rolled together: {', '.join(shown)} (2d6 would mean two dice with the numbers 1 to 6). What is the "
-        f"probability that the total is at least {at_least}?\nAnswer format: a fraction in lowest terms, such as 7/10.",
+        f"These dice are rolled together: {', '.join(shown)} (2d6 would mean two dice with the numbers 1 "
+        "to 6). What is the "
+        f"probability that the total is at least {at_least}?\nAnswer format: a fraction in lowest terms, "
+        "such as 7/10.",
         program=f"""
             from fractions import Fraction
 
@@ -668,7 +692,7 @@ def dice(rng, level):
         answer=str(chance))
 
 
-# ---------------------------------------------------------------------------------------------- matrices, time, shape
+# -------------------------------------------------------------------------------------- matrices, time, shape
 @task("pool_matrix", "RG", "train", "math", near_all(0.006, matrix_of(rational)))
 def pool_matrix(rng, level):
     size = rng.randint(2, 2 if level < 3 else 3)
@@ -681,14 +705,18 @@ def pool_matrix(rng, level):
     while True:
         matrix = [[rng.randint(0, 9) for _ in range(columns)] for _ in range(rows)]
         pooled = pool(matrix, size, size, average)
-        answer = [" ".join(f"{float(entry):.2f}" if average else str(entry) for entry in row) for row in pooled]
+        answer = [" ".join(f"{float(entry):.2f}" if average else str(entry) for entry in row)
+                  for row in pooled]
         if " ".join(answer) not in grid_text(matrix).replace("\n", " "):
             break
-    cut = " Blocks at the right and lower edge may be smaller: they use the cells that exist." if level > 3 else ""
+    rule = "average, rounded to two decimals." if average else "largest number."
+    if level > 3:
+        rule += " Blocks at the right and lower edge may be smaller: they use the cells that exist."
     return Draft(
-        f"Apply {'average' if average else 'max'} pooling to this matrix: cut it into blocks of {size} x {size} cells "
+        f"Apply {'average' if average else 'max'} pooling to this matrix: cut it into blocks of {size} x "
+        f"{size} cells "
         f"(kernel {size}, stride {size}, from the top left) and replace each block by its "
-        f"{'average, rounded to two decimals' if average else 'largest number'}.{cut}\n{grid_text(matrix)}\n"
+        f"{rule}\n{grid_text(matrix)}\n"
         "Answer format: one row per line, numbers separated by spaces.",
         program=pool_program(matrix, size, size, average) + "\nfor row in pooled:\n    print(*row)",
         answer="\n".join(answer))
@@ -696,12 +724,13 @@ def pool_matrix(rng, level):
 
 def duration(answer):
     """37 days; 2 days, 04:10; 01:45:29.250 -> milliseconds."""
-    found = re.fullmatch(r"(?:([0-9]{1,6}) ?(?:days?|$))?(?:,? ?([0-9]{1,3}):([0-9]{2})(?::([0-9]{2})(?:\.([0-9]{1,3}))?)?)?",
-                         text(answer))
+    found = re.fullmatch(r"(?:([0-9]{1,6}) ?(?:days?|$))?"
+                         r"(?:,? ?([0-9]{1,3}):([0-9]{2})(?::([0-9]{2})(?:\.([0-9]{1,3}))?)?)?", text(answer))
     if not found or not any(found.groups()):
         raise ValueError("not a span of time")
     days, hours, minutes, seconds, part = (group or "0" for group in found.groups())
-    return ((int(days) * 24 + int(hours)) * 60 + int(minutes)) * 60_000 + int(seconds) * 1000 + int(part.ljust(3, "0"))
+    minutes = (int(days) * 24 + int(hours)) * 60 + int(minutes)
+    return minutes * 60_000 + int(seconds) * 1000 + int(part.ljust(3, "0"))
 
 
 @task("time_intervals", "RG", "train", "math", exact(duration))
@@ -717,8 +746,9 @@ def time_intervals(rng, level):
         last = first + (rng.randint(2, 700) if kind == "dates" else rng.randint(30, 60 * 1440))
     start, end = (start + timedelta(milliseconds=unit * moment) for moment in (first, last))
     if kind == 5:
-        start, end = (moment.replace(tzinfo=UTC).astimezone(timezone(timedelta(minutes=30 * rng.randint(-20, 24))))
-                      for moment in (start, end))
+        zones = [timezone(timedelta(minutes=30 * rng.randint(-20, 24))) for _ in range(2)]
+        start, end = (moment.replace(tzinfo=UTC).astimezone(zone)
+                      for moment, zone in zip((start, end), zones))
 
     def shown(moment):
         day = rng.choice((f"{moment:%Y-%m-%d}", f"{moment.day} {MONTHS[moment.month - 1]} {moment.year}",
@@ -733,16 +763,18 @@ def time_intervals(rng, level):
         "dates": ("a number of days, such as 5 days", "{days} days"),
     }.get(kind, ("D days, HH:MM", "{days} days, {hours:02}:{minutes:02}"))
     passed = (last - first) * unit
-    parts = {"days": passed // 86_400_000, "hours": passed // 3_600_000 % 24, "minutes": passed // 60_000 % 60,
-             "seconds": passed // 1000 % 60, "thousandths": passed % 1000}
+    parts = {"days": passed // 86_400_000, "hours": passed // 3_600_000 % 24,
+             "minutes": passed // 60_000 % 60, "seconds": passed // 1000 % 60, "thousandths": passed % 1000}
+    formulas = {"days": "passed.days", "hours": "passed.seconds // 3600",
+                "minutes": "passed.seconds // 60 % 60", "seconds": "passed.seconds % 60",
+                "thousandths": "passed.microseconds // 1000"}
     return Draft(
-        f"How much time passes from {shown(start)} to {shown(end)}{' on the same day' if kind in (1, 2, 3) else ''}?\n"
+        f"How much time passes from {shown(start)} to "
+        f"{shown(end)}{' on the same day' if kind in (1, 2, 3) else ''}?\n"
         f"Answer format: {form}.",
         program=code(
             f"import datetime\n\nstart = {start!r}\nend = {end!r}\npassed = end - start",
-            *(f"{part} = {value}" for part, value in (
-                ("days", "passed.days"), ("hours", "passed.seconds // 3600"), ("minutes", "passed.seconds // 60 % 60"),
-                ("seconds", "passed.seconds % 60"), ("thousandths", "passed.microseconds // 1000")) if part in template),
+            *(f"{part} = {formula}" for part, formula in formulas.items() if part in template),
             f'print(f"{template}")'),
         answer=template.format(**parts))
 
@@ -761,15 +793,16 @@ def simple_geometry(rng, level):
         angles.append(rng.randint(max(30, rest - 175 * left), min(175, rest - 30 * left)))
     rng.shuffle(angles)
     given, missing = angles[:-1], angles[-1]
-    sides = {3: "triangle", 4: "quadrilateral", 5: "pentagon", 6: "hexagon", 7: "heptagon", 8: "octagon"}[corners]
+    sides = "triangle quadrilateral pentagon hexagon heptagon octagon".split()[corners - 3]
     return Draft(
-        f"All interior angles but one of a convex {sides} are known, in degrees: {', '.join(map(str, given))}. How large is "
+        f"All interior angles but one of a convex {sides} are known, in degrees: "
+        f"{', '.join(map(str, given))}. How large is "
         "the missing one?\nAnswer format: a number of degrees.",
         program=f"print(180 * ({corners} - 2) - sum({given}))",
         answer=str(missing),
-        reasoning=f"In every convex {sides} the interior angles add up to 180 * ({corners} - 2) = {total} degrees. The known ones add up "
-                  f"to {' + '.join(map(str, given))} = {sum(given)}. The missing one has {total} - {sum(given)} = {missing} "
-                  "degrees.")
+        reasoning=f"In every convex {sides} the interior angles add up to 180 * ({corners} - 2) = {total} "
+                  f"degrees. The known ones add up to {' + '.join(map(str, given))} = {sum(given)}. The "
+                  f"missing one has {total} - {sum(given)} = {missing} degrees.")
 
 
 @task("advanced_geometry", "RG", "train", "math", near_all(0.0006, measures))
@@ -784,7 +817,8 @@ def advanced_geometry(rng, level):
             break
     asked = rng.choice(("orthocentre", "radius", "angle"))
     if asked == "orthocentre":
-        title, form = "the orthocentre (where the altitudes meet)", "two numbers in parentheses, such as (1.250, -3.000)"
+        title = "the orthocentre (where the altitudes meet)"
+        form = "two numbers in parentheses, such as (1.250, -3.000)"
         # H = A + B + C - 2 * O, with O the centre of the circumscribed circle
         d = ax * (by - cy) + bx * (cy - ay) + cx * (ay - by)
         aa, bb, cc = (x * x + y * y for x, y in corners)
@@ -792,7 +826,7 @@ def advanced_geometry(rng, level):
         y = ay + by + cy - Fraction(aa * (cx - bx) + bb * (ax - cx) + cc * (bx - ax), d)
         answer = f"({float(x):.3f}, {float(y):.3f})"
         needs, steps = "", """
-            # (H - A) . (C - B) = 0 and (H - B) . (C - A) = 0: two linear equations for H, solved by Cramer's rule
+            # (H - A) . (C - B) = 0 and (H - B) . (C - A) = 0: linear equations, solved by Cramer's rule
             p, q, r = cx - bx, cy - by, ax * (cx - bx) + ay * (cy - by)
             s, t, u = cx - ax, cy - ay, bx * (cx - ax) + by * (cy - ay)
             d = p * t - q * s
@@ -812,6 +846,7 @@ def advanced_geometry(rng, level):
             dot = (ax - bx) * (cx - bx) + (ay - by) * (cy - by)
             print(f"{degrees(acos(dot / (hypot(ax - bx, ay - by) * hypot(cx - bx, cy - by)))):.3f}")"""
     return Draft(
-        f"A triangle has the corners A{a}, B{b} and C{c}. Find {title}, rounded to 3 decimals.\nAnswer format: {form}.",
+        f"A triangle has the corners A{a}, B{b} and C{c}. Find {title}, rounded to 3 decimals.\nAnswer "
+        f"format: {form}.",
         program=code(f"{needs}\n(ax, ay), (bx, by), (cx, cy) = {a}, {b}, {c}", steps),
         answer=answer)

@@ -1,5 +1,6 @@
 """Reasoning-Gym tasks about strings, order and knowledge (names are the suite's, texts and code are ours)."""
 import json
+from calendar import isleap
 from datetime import date, timedelta
 from decimal import Decimal
 from itertools import islice, permutations
@@ -26,7 +27,7 @@ from tasks_kit import (
 )
 
 
-# ---------------------------------------------------------------------------------------------- letters and strings
+# ---------------------------------------------------------------------------------------- letters and strings
 @task("letter_counting", "RG", "train", "string", exact(integer))
 def letter_counting(rng, level):
     words = rng.sample(WORDS, grow(level, 1, 20))
@@ -61,7 +62,8 @@ def spell_backward(rng, level):
 def word_sequence_reversal(rng, level):
     words = rng.sample(WORDS, grow(level, 3, 15))
     return Draft(
-        f"Write these words in reverse order: {', '.join(words)}\nAnswer format: the words separated by commas.",
+        f"Write these words in reverse order: {', '.join(words)}\nAnswer format: the words separated by "
+        "commas.",
         program=f'words = "{", ".join(words)}".split(", ")\nprint(", ".join(words[::-1]))',
         answer=", ".join(words[::-1]),
         recheck=f'print("{{answer}}".split(", ")[::-1] == {words})')
@@ -83,7 +85,8 @@ def caesar_cipher(rng, level):
     while True:
         message = f"the {rng.choice(WORDS)}"
         for _ in range(grow(level, 1, 3)):
-            message += f" {rng.choice('and of to in on with for'.split())} {rng.choice('the my this'.split())} {rng.choice(WORDS)}"
+            link, article = rng.choice("and of to in on with for".split()), rng.choice("the my this".split())
+            message += f" {link} {article} {rng.choice(WORDS)}"
         message = message.upper()
         if all(hits(shifted(message, places)) < hits(message) for places in range(1, 26)):
             break
@@ -103,7 +106,8 @@ def caesar_cipher(rng, level):
             best = max(range(26), key=lambda places: sum(word in common for word in decode(places).split()))
             print(decode(best))"""
     return Draft(
-        f"In this English text every letter was moved forward in the alphabet {hint} (after Z comes A): {cipher}\nDecrypt "
+        f"In this English text every letter was moved forward in the alphabet {hint} (after Z comes A): "
+        f"{cipher}\nDecrypt "
         "it.\nAnswer format: the original text.",
         program=code(decode, search),
         answer=message)
@@ -127,8 +131,10 @@ def isomorphic_strings(rng, level):
             break
     t = "".join(t)
     return Draft(
-        f'Is there a one-to-one mapping of letters that turns "{s}" into "{t}"? Each letter is always replaced by the same '
-        "letter, two letters never by the same one; a letter may stay as it is.\nAnswer format: True or False.",
+        f'Is there a one-to-one mapping of letters that turns "{s}" into "{t}"? Each letter is always '
+        'replaced by the same '
+        "letter, two letters never by the same one; a letter may stay as it is.\nAnswer format: True or "
+        "False.",
         program=f"""
             s, t = "{s}", "{t}"
             there, back = {{}}, {{}}
@@ -142,17 +148,18 @@ def ransom_note(rng, level):
     truth, alphabet = rng.random() < 0.5, "abcdefghijklmnopqrstuvwxyz"[:grow(level, 8, 14)]
     note = rng.choices(alphabet, k=rng.randint(grow(level, 3, 10), grow(level, 4, 12)))
     extra = rng.choices(alphabet, k=grow(level, 3, 18))
+    magazine = note + extra
     if not truth:  # exactly one letter is missing
         missing = rng.choice(note)
-        extra = [letter if letter != missing else rng.choice([a for a in alphabet if a != missing]) for letter in extra]
-    magazine = note + extra
-    if not truth:
+        others = [letter for letter in alphabet if letter != missing]
+        extra = [rng.choice(others) if letter == missing else letter for letter in extra]
+        magazine = note + extra + [rng.choice(others)]
         magazine.remove(missing)
-        magazine.append(rng.choice([letter for letter in alphabet if letter != missing]))
     rng.shuffle(magazine)
     note, magazine = "".join(note), "".join(magazine)
     return Draft(
-        f'Can the note "{note}" be put together from letters cut out of "{magazine}", each letter used at most once?\n'
+        f'Can the note "{note}" be put together from letters cut out of "{magazine}", each letter used at '
+        'most once?\n'
         "Answer format: True or False.",
         program=f"""
             from collections import Counter
@@ -178,7 +185,8 @@ def palindrome_generation(rng, level):
         letters = half * 2 + rng.choices("abcdefghijklmnopqrstuvwxyz", k=length % 2)
         rng.shuffle(letters)
     return Draft(
-        f"Form a palindrome (a string that reads the same backwards) from all of these letters: {' '.join(letters)}\n"
+        "Form a palindrome (a string that reads the same backwards) from all of these letters: "
+        f"{' '.join(letters)}\n"
         "Answer format: one word without spaces.",
         program=f"""
             letters = "{''.join(letters)}"
@@ -186,7 +194,9 @@ def palindrome_generation(rng, level):
             middle = "".join(c for c in sorted(set(letters)) if letters.count(c) % 2)
             print(half + middle + half[::-1])""",
         data={"letters": letters},
-        recheck=f'word = "{{answer}}"\nprint(word == word[::-1] and sorted(word) == sorted("{"".join(letters)}"))')
+        recheck=f"""
+            word = "{{answer}}"
+            print(word == word[::-1] and sorted(word) == {sorted(letters)})""")
 
 
 def cuts(string):
@@ -207,25 +217,28 @@ def palindrome_partitioning(rng, level):
         if 2 <= len(ways) <= 40:
             break
     return Draft(
-        f'List all ways to cut the string "{string}" into pieces that are all palindromes (read the same backwards; a single '
-        'letter is one). Keep the pieces of each way in order; the order of the ways does not matter.\nAnswer format: a list '
+        f'List all ways to cut the string "{string}" into pieces that are all palindromes (read the same '
+        'backwards; a single '
+        'letter is one). Keep the pieces of each way in order; the order of the ways does not '
+        'matter.\nAnswer format: a list '
         'of lists, such as [["1", "22"], ["1", "2", "2"]].',
         program=f"""
             def cuts(s):
                 if not s:
                     return [[]]
-                return [[s[:k]] + rest for k in range(1, len(s) + 1) if s[:k] == s[:k][::-1] for rest in cuts(s[k:])]
+                heads = [s[:k] for k in range(1, len(s) + 1) if s[:k] == s[:k][::-1]]
+                return [[head] + rest for head in heads for rest in cuts(s[len(head):])]
 
             print(cuts("{string}"))""",
         answer=json.dumps(ways))
 
 
 ANAGRAMS = (
-    "eat tea ate", "dog god", "cat act", "listen silent enlist", "star rats arts", "night thing", "stone notes onset",
-    "least steal slate tales", "save vase", "angle angel glean", "peach cheap", "ocean canoe", "below elbow", "state taste",
-    "study dusty", "grab brag", "part trap", "lamp palm", "sword words", "dear read", "live evil vile", "stop spot pots post",
-    "melon lemon", "bored robed", "cider cried", "inch chin", "flow wolf fowl", "earth heart hater", "saint stain satin",
-    "rescue secure")
+    "eat tea ate", "dog god", "cat act", "listen silent enlist", "star rats arts", "night thing", "save vase",
+    "stone notes onset", "least steal slate tales", "peach cheap", "angle angel glean", "ocean canoe", "inch chin",
+    "below elbow", "state taste", "study dusty", "grab brag", "part trap", "lamp palm", "sword words", "dear read",
+    "melon lemon", "live evil vile", "stop spot pots post", "bored robed", "cider cried", "flow wolf fowl",
+    "earth heart hater", "saint stain satin", "rescue secure")
 
 
 @task("group_anagrams", "RG", "test", "string",
@@ -247,8 +260,10 @@ def group_anagrams(rng, level):
     words = [word for group in groups for word in group]
     rng.shuffle(words)
     return Draft(
-        f"Put these words into groups, so that words of the same letters (anagrams) are together: {', '.join(words)}\nA word "
-        "without a partner is a group of its own. The order does not matter.\nAnswer format: a list of lists of words, such "
+        "Put these words into groups, so that words of the same letters (anagrams) are together: "
+        f"{', '.join(words)}\nA word "
+        "without a partner is a group of its own. The order does not matter.\nAnswer format: a list of "
+        "lists of words, such "
         'as [["arm", "ram"], ["oak"]].',
         program=f"""
             groups = {{}}
@@ -258,7 +273,7 @@ def group_anagrams(rng, level):
         answer=json.dumps(groups))
 
 
-# ------------------------------------------------------------------------------------------------- numbers in order
+# ------------------------------------------------------------------------------------------- numbers in order
 def decimals(rng, count, top, places):
     """Different decimals as text, some negative, each with up to `places` places."""
     numbers = []
@@ -289,12 +304,14 @@ def number_sorting(rng, level):
 def number_filtering(rng, level):
     keep, larger = rng.random() < 0.5, rng.random() < 0.5
     numbers = result = []
-    while result == numbers or (not result and rng.random() < 0.8):  # something goes, and mostly something stays
+    while result == numbers or (not result and rng.random() < 0.8):  # not all stay, rarely none
         *numbers, limit = decimals(rng, grow(level, 4, 13), 100, grow(level, 0, 4))
         result = [number for number in numbers if (Decimal(number) > Decimal(limit)) == (keep == larger)]
     return Draft(
-        f"{'Keep only' if keep else 'Remove'} the numbers that are {'larger' if larger else 'smaller'} than {limit} in this "
-        f"list: {', '.join(numbers)}\nAnswer format: what is left, in the same order, in square brackets and separated by "
+        f"{'Keep only' if keep else 'Remove'} the numbers that are {'larger' if larger else 'smaller'} "
+        f"than {limit} in this "
+        f"list: {', '.join(numbers)}\nAnswer format: what is left, in the same order, in square brackets "
+        "and separated by "
         "commas; [] if nothing is left.",
         program=f"""
             numbers = "{', '.join(numbers)}".split(", ")
@@ -309,7 +326,8 @@ def number_format(rng, level):
     while gap < 10**-6:
         top = rng.randint(10 ** rng.randint(7, 11), 10**12)  # thousandths
         low = top - top // (1, 4, 50, 500, 5000)[level - 1] + 10**6 * (level == 1)
-        values = sorted(round(Decimal(rng.randint(low, top)).scaleb(-3), rng.randint(0, 3)) for _ in range(grow(level, 4, 8)))
+        values = sorted(round(Decimal(rng.randint(low, top)).scaleb(-3), rng.randint(0, 3))
+                        for _ in range(grow(level, 4, 8)))
         gap = min((b - a) / b for a, b in zip(values, values[1:]))
     largest = rng.random() < 0.5
     right = values[-1] if largest else values[0]
@@ -319,17 +337,18 @@ def number_format(rng, level):
     shown = [rng.choice(forms).format(value.normalize()) for value in values]
     kind = "largest" if largest else "smallest"
     return Draft(
-        f"Which of these numbers is the {kind}? {' | '.join(shown)}\nAnswer format: the number, with all its digits, in any "
+        f"Which of these numbers is the {kind}? {' | '.join(shown)}\nAnswer format: the number, with all "
+        "its digits, in any "
         "notation.",
         program=f"""
             numbers = "{' | '.join(shown)}".split(" | ")
             print({'max' if largest else 'min'}(numbers, key=lambda n: float(n.replace(",", ""))))""",
         answer=shown[values.index(right)],
-        reasoning=f"Written without commas and powers of ten the numbers are: {' | '.join(plain)}. The {kind} of them is "
-                  f"{plain[values.index(right)]}.")
+        reasoning=f"Written without commas and powers of ten the numbers are: {' | '.join(plain)}. The {kind} "
+                  f"of them is {plain[values.index(right)]}.")
 
 
-# --------------------------------------------------------------------------------------------------------- calendar
+# --------------------------------------------------------------------------------------------------- calendar
 def date_text(day):
     return f"{day.day} {MONTHS[day.month - 1]} {day.year}"
 
@@ -348,26 +367,27 @@ def calendar_arithmetic(rng, level):
     last = first + timedelta(days=span)
     days = [first + timedelta(days=passed) for passed in range(span + 1)]
     between = f"from {date_text(first)} to {date_text(last)}, both dates included"
-    imports, loop = "from datetime import date, timedelta\n", f"(first + timedelta(days=n) for n in range({span} + 1))"
-    imports += f"\nfirst = {first!r}".replace("datetime.", "")
+    start = f"from datetime import date, timedelta\n\nfirst = date({first.year}, {first.month}, {first.day})"
+    loop = f"days = [first + timedelta(days=n) for n in range({span} + 1)]"
     match rng.choice(("shift", "weekday", "january", "count", "working", "nth", "leap")):
         case "shift":
             later = rng.random() < 0.5
+            word, sign = ("after", "+") if later else ("before", "-")
             span += span % 7 == 0
             target = first + timedelta(days=span if later else -span)
             known = f", a {WEEKDAYS[first.weekday()]}" if level < 3 else ""
-            asked = f"Which weekday is {span} days {'after' if later else 'before'} {date_text(first)}{known}?"
+            asked = f"Which weekday is {span} days {word} {date_text(first)}{known}?"
             answer = WEEKDAYS[target.weekday()]
-            program = f'{imports}\nprint((first {"+" if later else "-"} timedelta(days={span})).strftime("%A"))'
+            program = f'{start}\nday = first {sign} timedelta(days={span})\nprint(day.strftime("%A"))'
         case "weekday":
             asked, answer = f"Which weekday is {date_text(first)}?", WEEKDAYS[first.weekday()]
-            program = f'from datetime import date\n\nprint({first!r}.strftime("%A"))'.replace("datetime.date(", "date(")
+            program = f'{start}\nprint(first.strftime("%A"))'.replace(", timedelta", "")
         case "january":
             leap, first = rng.random() < 0.5, first.replace(day=min(first.day, 27))
             passed = first.replace(year=2024 if leap else 2023).timetuple().tm_yday - 1
             passed, day = passed + (passed % 7 == 0), first.day + (passed % 7 == 0)
-            asked = (f"In a year {'with' if leap else 'without'} a 29th of February, 1 January is a {WEEKDAYS[weekday]}. "
-                     f"Which weekday is {day} {MONTHS[first.month - 1]} of that year?")
+            asked = (f"In a year {'with' if leap else 'without'} a 29th of February, 1 January is a "
+                     f"{WEEKDAYS[weekday]}. Which weekday is {day} {MONTHS[first.month - 1]} of that year?")
             answer = WEEKDAYS[(weekday + passed) % 7]
             program = f"""
                 weekdays = "{' '.join(WEEKDAYS)}".split()
@@ -377,15 +397,15 @@ def calendar_arithmetic(rng, level):
         case "count":
             asked = f"How many {WEEKDAYS[weekday]}s are there {between}?"
             answer = sum(day.weekday() == weekday for day in days)
-            program = f"{imports}\nprint(sum(day.weekday() == {weekday} for day in {loop}))"
+            program = f"{start}\n{loop}\nprint(sum(day.weekday() == {weekday} for day in days))"
         case "working":
             asked = f"How many days from Monday to Friday are there {between}?"
             answer = sum(day.weekday() < 5 for day in days)
-            program = f"{imports}\nprint(sum(day.weekday() < 5 for day in {loop}))"
+            program = f"{start}\n{loop}\nprint(sum(day.weekday() < 5 for day in days))"
         case "nth":
-            number = rng.randrange(4)
-            opening = first.replace(day=1)
-            asked = (f"On which day of the month is the {'first second third fourth'.split()[number]} {WEEKDAYS[weekday]} of "
+            number, opening = rng.randrange(4), first.replace(day=1)
+            name = "first second third fourth".split()[number]
+            asked = (f"On which day of the month is the {name} {WEEKDAYS[weekday]} of "
                      f"{MONTHS[first.month - 1]} {first.year}?")
             answer = 1 + (weekday - opening.weekday()) % 7 + 7 * number
             program = f"""
@@ -395,7 +415,7 @@ def calendar_arithmetic(rng, level):
                 print(1 + ({weekday} - opening) % 7 + 7 * {number})"""
         case "leap":
             leap = rng.random() < 0.5
-            years = [year for year in range(1900, 2101) if (year % 4 == 0 and (year % 100 or year % 400 == 0)) == leap]
+            years = [year for year in range(1900, 2101) if isleap(year) == leap]
             year = rng.choice((1900, 2100)) if not leap and rng.random() < 0.2 else rng.choice(years)
             asked, answer = f"Is the year {year} a leap year?", "Yes" if leap else "No"
             program = f"""
@@ -406,12 +426,13 @@ def calendar_arithmetic(rng, level):
     return Draft(f"{asked} (Gregorian calendar)\nAnswer format: {form}.", program=program, answer=str(answer))
 
 
-# ------------------------------------------------------------------------------------------------ orders and puzzles
+# ----------------------------------------------------------------------------------------- orders and puzzles
 @task("course_schedule", "RG", "test", "order", exact(text))
 def course_schedule(rng, level):
     count, truth = grow(level, 4, 12), rng.random() < 0.5
     order = rng.sample(range(count), count)
-    before = {course: rng.sample(order[:place], min(place, rng.randint(1, 2))) for place, course in enumerate(order)}
+    before = {course: rng.sample(order[:place], min(place, rng.randint(1, 2)))
+              for place, course in enumerate(order)}
     if not truth:  # in a circle of courses each needs the next
         circle = rng.sample(order[1:], rng.randint(3, min(5, count - 1)))
         for course, needed in zip(circle, circle[1:] + circle[:1]):
@@ -419,8 +440,10 @@ def course_schedule(rng, level):
     pairs = [(course, needed) for course, others in before.items() for needed in others]
     rng.shuffle(pairs)
     return Draft(
-        f"There are {count} courses, numbered 0 to {count - 1}. A pair (a, b) means that course b has to be finished before "
-        f"course a can begin: {', '.join(map(str, pairs))}\nCan all courses be finished?\nAnswer format: True or False.",
+        f"There are {count} courses, numbered 0 to {count - 1}. A pair (a, b) means that course b has to "
+        "be finished before "
+        f"course a can begin: {', '.join(map(str, pairs))}\nCan all courses be finished?\nAnswer format: "
+        "True or False.",
         program=f"""
             pairs = {pairs}
             waiting = set(range({count}))
@@ -433,7 +456,7 @@ def course_schedule(rng, level):
         answer=str(truth))
 
 
-CLUES = {  # a clue (kind, a, b) is about two values, or a value and a house: when it holds, and how it is worded
+CLUES = {  # kind of a clue about two values, or a value and a house: when it holds, how it is worded
     "in": (lambda a, b: a == b, "{} lives in house {}."),
     "not in": (lambda a, b: a != b, "{} does not live in house {}."),
     "is": (lambda a, b: a == b, "{} is {}."),
@@ -476,13 +499,13 @@ def zebra(rng, count, traits):
     place = {value: house for values in kinds for house, value in enumerate(rng.sample(values, count), 1)}
     kind_of = {value: number for number, values in enumerate(kinds) for value in values}
     pairs = [(a, b) for a in place for b in place if a != b]
-    true = {kind: [(kind, a, b) for a, b in pairs if CLUES[kind][0](place[a], place[b])
-                   and (kind != "is" or kind_of[a] < kind_of[b])] for kind in ("is", "left", "beside", "before")}
-    true["in"] = [("in", value, house) for value, house in place.items()]
-    true["not in"] = [("not in", value, house) for value in place for house in range(1, count + 1) if house != place[value]]
-    size = count * len(kinds)
-    shares = {"is": size, "left": size, "beside": size // 2, "before": size // 2, "in": 1, "not in": size // 2}
-    pool = [clue for kind, most in shares.items() for clue in rng.sample(true[kind], min(most, len(true[kind])))]
+    spots = [(value, house) for value in place for house in range(1, count + 1)]
+    size, pool = count * len(kinds), []
+    for kind, most in (("is", size), ("left", size), ("beside", size // 2), ("before", size // 2), ("in", 1),
+                       ("not in", size // 2)):
+        true = [(kind, a, b) for a, b in (spots if "in" in kind else pairs)
+                if CLUES[kind][0](place[a], place.get(b, b)) and (kind != "is" or kind_of[a] < kind_of[b])]
+        pool += rng.sample(true, min(most, len(true)))
     rng.shuffle(pool)
 
     def unique(clues):
@@ -509,33 +532,37 @@ def zebra_puzzles(rng, level):
         asked = rng.choice([value for value in place if value not in kinds[0]])
         house = place[asked] if rng.random() < 0.5 else None
         answer = next(name for name in kinds[0] if place[name] == place[asked])
-        told = any({kind, b} == {"in", house} or {kind, a, b} == {"is", answer, asked} for kind, a, b in clues)
+        told = [clue for clue in clues if clue[0::2] == ("in", house) or clue == ("is", answer, asked)]
         if not told:
             break
     worded = {name: name for name in kinds[0]}
-    worded |= {value: TRAITS[trait][0].format(value) for trait, values in zip(traits, kinds[1:]) for value in values}
+    for trait, values in zip(traits, kinds[1:]):
+        worded |= {value: TRAITS[trait][0].format(value) for value in values}
     lines = [CLUES[kind][1].format(worded[a], worded.get(b, b)) for kind, a, b in clues]
     traits = [f"{trait} ({', '.join(sorted(values))})" for trait, values in zip(traits, kinds[1:])]
     return Draft(
-        f"{'Three' if count == 3 else 'Four'} houses stand in a row, numbered 1 to {count} from left to right. One person lives "
+        f"{'Three' if count == 3 else 'Four'} houses stand in a row, numbered 1 to {count} from left to "
+        "right. One person lives "
         f"in each: {', '.join(sorted(kinds[0]))}. No two have the same {' or the same '.join(traits)}.\n"
         f"{numbered(line[0].upper() + line[1:] for line in lines)}\n"
-        f"{f'Who lives in house {house}?' if house else f'Who is {worded[asked]}?'}\nAnswer format: one name.",
+        f"{f'Who lives in house {house}?' if house else f'Who is {worded[asked]}?'}\nAnswer format: one "
+        "name.",
         program=f"""
             from itertools import permutations
 
             kinds = {kinds}
             clues = {clues}
             rules = {{"in": lambda a, b: a == b, "not in": lambda a, b: a != b, "is": lambda a, b: a == b,
-                     "left": lambda a, b: a + 1 == b, "beside": lambda a, b: abs(a - b) == 1, "before": lambda a, b: a < b}}
+                     "left": lambda a, b: a + 1 == b, "before": lambda a, b: a < b,
+                     "beside": lambda a, b: abs(a - b) == 1}}
 
             def solve(kinds, place):
                 if not kinds:
                     return place
                 for houses in permutations(range(1, {count} + 1)):
                     now = dict(place, **dict(zip(kinds[0], houses)))
-                    known = [(kind, now[a], now.get(b, b)) for kind, a, b in clues if a in now and (b in now or type(b) is int)]
-                    if all(rules[kind](a, b) for kind, a, b in known):
+                    known = [c for c in clues if c[1] in now and (c[2] in now or c[2] in houses)]
+                    if all(rules[kind](now[a], now.get(b, b)) for kind, a, b in known):
                         found = solve(kinds[1:], now)
                         if found:
                             return found
@@ -545,7 +572,7 @@ def zebra_puzzles(rng, level):
         answer=answer)
 
 
-# -------------------------------------------------------------------------------------------------------- knowledge
+# -------------------------------------------------------------------------------------------------- knowledge
 @task("letter_jumble", "RG", "train", "knowledge", exact(text), text_solvable=True)
 def letter_jumble(rng, level):
     vocabulary = {}  # sorted letters: word
@@ -559,8 +586,10 @@ def letter_jumble(rng, level):
             letters = "".join(rng.sample(word, len(word)))
         jumbled.append(letters)
     return Draft(
-        "The letters of each word of a message were shuffled; the order of the words was kept. All its words are in this "
-        f"list: {', '.join(vocabulary.values())}\nThe shuffled message: {' '.join(jumbled)}\nWhat was the message?\n"
+        "The letters of each word of a message were shuffled; the order of the words was kept. All its "
+        "words are in this "
+        f"list: {', '.join(vocabulary.values())}\nThe shuffled message: {' '.join(jumbled)}\nWhat was the "
+        "message?\n"
         "Answer format: the words separated by spaces.",
         program=f"""
             vocabulary = "{' '.join(vocabulary.values())}".split()
@@ -568,15 +597,15 @@ def letter_jumble(rng, level):
             print(*(word_of["".join(sorted(word))] for word in "{' '.join(jumbled)}".split()))""",
         answer=" ".join(words),
         reasoning="Word by word: " + "; ".join(
-            f"{letters} has the letters {' '.join(sorted(word))}, which make {word}" for letters, word in zip(jumbled, words))
-            + ".")
+            f"{letters} has the letters {' '.join(sorted(word))}, which make {word}"
+            for letters, word in zip(jumbled, words)) + ".")
 
 
 LEGS = {  # number of legs: one animal/several animals
     0: "snake/snakes slug/slugs shark/sharks dolphin/dolphins earthworm/earthworms salmon/salmon eel/eels",
     2: "chicken/chickens duck/ducks goose/geese eagle/eagles ostrich/ostriches penguin/penguins human/humans",
-    4: "dog/dogs cat/cats horse/horses cow/cows sheep/sheep lion/lions elephant/elephants lizard/lizards frog/frogs "
-       "mouse/mice tortoise/tortoises",
+    4: "dog/dogs cat/cats horse/horses cow/cows sheep/sheep lion/lions elephant/elephants lizard/lizards "
+       "frog/frogs mouse/mice tortoise/tortoises",
     6: "ant/ants bee/bees beetle/beetles butterfly/butterflies grasshopper/grasshoppers mosquito/mosquitoes",
     8: "spider/spiders scorpion/scorpions tick/ticks",
     10: "crab/crabs lobster/lobsters",
@@ -593,7 +622,8 @@ def leg_counting(rng, level):
     shown = [f"{count} {animal.split('/')[count > 1]}" for animal, count in zip(animals, counts)]
     herd = [(animal.split("/")[0], count, legs[animal]) for animal, count in zip(animals, counts)]
     return Draft(
-        f"How many legs do these animals have together: {', '.join(shown)}? Each animal has all the legs of its kind.\n"
+        f"How many legs do these animals have together: {', '.join(shown)}? Each animal has all the legs "
+        "of its kind.\n"
         "Answer format: a whole number.",
         program=f"""
             legs = {({animal: number for animal, _, number in herd})}
