@@ -235,9 +235,9 @@ def palindrome_partitioning(rng, level):
 
 ANAGRAMS = (
     "eat tea ate", "dog god", "cat act", "listen silent enlist", "star rats arts", "night thing", "save vase",
-    "stone notes onset", "least steal slate tales", "peach cheap", "angle angel glean", "ocean canoe", "inch chin",
-    "below elbow", "state taste", "study dusty", "grab brag", "part trap", "lamp palm", "sword words", "dear read",
-    "melon lemon", "live evil vile", "stop spot pots post", "bored robed", "cider cried", "flow wolf fowl",
+    "stone notes onset", "least steal slate tales", "peach cheap", "angle angel glean", "ocean canoe",
+    "below elbow", "state taste", "study dusty", "grab brag", "part trap", "lamp palm", "sword words",
+    "dear read", "inch chin", "melon lemon", "live evil vile", "stop spot pots post", "bored robed", "cider cried", "flow wolf fowl",
     "earth heart hater", "saint stain satin", "rescue secure")
 
 
@@ -344,8 +344,8 @@ def number_format(rng, level):
             numbers = "{' | '.join(shown)}".split(" | ")
             print({'max' if largest else 'min'}(numbers, key=lambda n: float(n.replace(",", ""))))""",
         answer=shown[values.index(right)],
-        reasoning=f"Written without commas and powers of ten the numbers are: {' | '.join(plain)}. The {kind} "
-                  f"of them is {plain[values.index(right)]}.")
+        reasoning=f"Written without commas and powers of ten the numbers are: {' | '.join(plain)}. The "
+                  f"{kind} of them is {plain[values.index(right)]}.")
 
 
 # --------------------------------------------------------------------------------------------------- calendar
@@ -368,7 +368,8 @@ def calendar_arithmetic(rng, level):
     days = [first + timedelta(days=passed) for passed in range(span + 1)]
     between = f"from {date_text(first)} to {date_text(last)}, both dates included"
     start = f"from datetime import date, timedelta\n\nfirst = date({first.year}, {first.month}, {first.day})"
-    loop = f"days = [first + timedelta(days=n) for n in range({span} + 1)]"
+    loop = (f"last = date({last.year}, {last.month}, {last.day})\n"
+            "days = [first + timedelta(days=n) for n in range((last - first).days + 1)]")
     match rng.choice(("shift", "weekday", "january", "count", "working", "nth", "leap")):
         case "shift":
             later = rng.random() < 0.5
