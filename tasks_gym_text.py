@@ -237,8 +237,8 @@ ANAGRAMS = (
     "eat tea ate", "dog god", "cat act", "listen silent enlist", "star rats arts", "night thing", "save vase",
     "stone notes onset", "least steal slate tales", "peach cheap", "angle angel glean", "ocean canoe",
     "below elbow", "state taste", "study dusty", "grab brag", "part trap", "lamp palm", "sword words",
-    "dear read", "inch chin", "melon lemon", "live evil vile", "stop spot pots post", "bored robed", "cider cried", "flow wolf fowl",
-    "earth heart hater", "saint stain satin", "rescue secure")
+    "dear read", "inch chin", "melon lemon", "live evil vile", "stop spot pots post", "bored robed",
+    "cider cried", "flow wolf fowl", "earth heart hater", "saint stain satin", "rescue secure")
 
 
 @task("group_anagrams", "RG", "test", "string",
