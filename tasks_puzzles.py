@@ -1,8 +1,8 @@
 """Puzzle material that several families share: generators, checkers and solver programs, each thing once.
 
-Boards are lists of rows. A name that ends in `_ok` tests constraints and never compares with a stored solution; a name
-that ends in `_program` returns the text of a python program that computes one named variable, and the task adds the
-line that prints it:
+Boards are lists of rows. A name that ends in `_ok` tests constraints and never compares with a stored solution; a
+name that ends in `_program` returns the text of a python program that computes one named variable, and the task
+adds the line that prints it:
 
     program=queens_program(8, placed) + '\\nprint(", ".join(f"{r} {c}" for r, c in enumerate(columns)))'
 """
@@ -16,7 +16,7 @@ from typing import Any
 from tasks_kit import expression, symbols
 
 
-# ---------------------------------------------------------------------------------------------- grids and search
+# ------------------------------------------------------------------------------------------- grids and search
 def neighbours(row: int, column: int, rows: int, columns: int) -> list[tuple[int, int]]:
     """The cells above, right of, below and left of a cell, as far as they are on the board."""
     around = ((row - 1, column), (row, column + 1), (row + 1, column), (row, column - 1))
@@ -25,7 +25,7 @@ def neighbours(row: int, column: int, rows: int, columns: int) -> list[tuple[int
 
 def bfs(start: Any, moves: Callable[[Any], Iterable[tuple[Any, Any]]], is_goal: Callable[[Any], bool],
         limit: int = 20_000) -> list | None:
-    """A shortest list of moves to a goal, or None if there is no way; ValueError after `limit` states undecided.
+    """A shortest list of moves to a goal, or None if there is no way; ValueError if `limit` states do not tell.
 
     `moves(state)` gives pairs (move, next state); states are hashable.
     """
@@ -75,9 +75,9 @@ BFS_CODE = inspect.cleandoc('''
     ''')
 
 
-# ---------------------------------------------------------------------------------------- Latin squares and sudoku
+# ----------------------------------------------------------------------------------- Latin squares and sudoku
 def latin_square(rng: random.Random, size: int, antidiagonal: bool = False) -> list[list[int]]:
-    """A random Latin square on 1..size (a cyclic one, shuffled); on request all anti-diagonal cells are equal."""
+    """A random Latin square on 1..size (a cyclic one, shuffled), on request with an anti-diagonal of equals."""
     names, rows, columns = (rng.sample(range(size), size) for _ in range(3))
     if antidiagonal:  # the column that meets row r on the anti-diagonal undoes the row's shift
         columns = [-shift for shift in reversed(rows)]
@@ -193,7 +193,7 @@ def sudoku_program(puzzle: list[list[int]]) -> str:
         solve()""")
 
 
-# ---------------------------------------------------------------------------------------------------------- queens
+# ----------------------------------------------------------------------------------------------------- queens
 def queens(rng: random.Random, size: int) -> list[int]:
     """The columns of `size` queens, row by row, that do not attack each other: drawn at random (size >= 4)."""
     def place(columns: list[int]) -> list[int] | None:
@@ -236,7 +236,7 @@ def queens_program(size: int, placed: list[tuple[int, int]], forbidden: Iterable
         columns = solve([])""")
 
 
-# -------------------------------------------------------------------------------------------------------- matrices
+# --------------------------------------------------------------------------------------------------- matrices
 # What the question says -> (what it does, the line of python that does it to `m`).
 TRANSFORMATIONS: dict[str, tuple[Callable[[list[list]], list[list]], str]] = {
     "rotate by 90 degrees clockwise": (lambda m: [list(row) for row in zip(*m[::-1])],
@@ -251,7 +251,7 @@ TRANSFORMATIONS: dict[str, tuple[Callable[[list[list]], list[list]], str]] = {
 
 
 def pool(matrix: list[list[int]], size: int, stride: int, average: bool) -> list[list[Fraction]]:
-    """Max or average pooling. With stride 1 only whole windows count; with stride = size the last blocks may be cut."""
+    """Max or average pooling. With stride 1 only whole windows count; with stride = size the last may be cut."""
     rows, columns = len(matrix), len(matrix[0])
     cut = 0 if stride == size else size - 1
     windows = [[[entry for row in matrix[r:r + size] for entry in row[c:c + size]]
@@ -275,7 +275,7 @@ def pool_program(matrix: list[list[int]], size: int, stride: int, average: bool)
                 pooled[-1].append({'round(sum(window) / len(window), 2)' if average else 'max(window)'})""")
 
 
-# ------------------------------------------------------------------------------- numbers, operators and one target
+# -------------------------------------------------------------------------- numbers, operators and one target
 def random_expression(rng: random.Random, numbers: list[int]) -> tuple[int, str]:
     """A random expression over the numbers in this order, whole numbers all the way -> (value, text)."""
     items = [(number, str(number)) for number in numbers]

@@ -1,4 +1,4 @@
-"""The 33 SymBench tasks (names are the suite's, texts and code are ours; known defects of the suite are repaired).
+"""The 33 SymBench tasks (names are the suite's, texts and code are ours; its known defects are repaired).
 
 Here are orders, equations, card games, codes, exchange rules and strings. Boards and plans are in
 `tasks_symbench_boards.py`, the three tasks made from templates in `tasks_symbench_math.py`.
@@ -32,7 +32,7 @@ from tasks_puzzles import (
     uses_numbers,
 )
 
-# ------------------------------------------------------------------------------------- orders, equations, operators
+# ------------------------------------------------------------------------------- orders, equations, operators
 # kind of rule -> (sentence, the same in python, the same as a test of places)
 BOOK_RULES = {
     "at": ("Book {x} is at position {y}.", 'at["{x}"] == {y}', lambda at, x, y: at[x] == y),
@@ -67,9 +67,10 @@ def permutations_and_combinations(rng, level):
             rules.setdefault(frozenset((x, y)), (kind, x, y))
     rules = list(rules.values())
     return Draft(
-        f"The {n} books {', '.join(books)} stand on positions 1 to {n} of a shelf, counted from the left. All of this "
-        "is true:\n" + numbered(BOOK_RULES[kind][0].format(x=x, y=y) for kind, x, y in rules)
-        + "\nFind an order of the books that fits.\nAnswer format: a list of the letters from left to right, such as "
+        f"The {n} books {', '.join(books)} stand on positions 1 to {n} of a shelf, counted from the left. "
+        "All of this is true:\n" + numbered(BOOK_RULES[kind][0].format(x=x, y=y) for kind, x, y in rules)
+        + "\nFind an order of the books that fits.\nAnswer format: a list of the letters from left to right, "
+          "such as "
         '["Z", "X", "Y"]',
         program=code(
             "from itertools import permutations",
@@ -121,21 +122,25 @@ def logical_equation(rng, level):
         if (kind, x, y, k) not in relations:
             relations.append((kind, x, y, k))
     return Draft(
-        f"The letters {', '.join(letters)} stand for the numbers {', '.join(map(str, sorted(numbers)))}, each number "
-        "in this list being used for exactly one letter (a number that is listed twice belongs to two letters). These "
-        "relations are true:\n" + numbered(RELATIONS[kind][0].format(x=x, y=y, k=k) for kind, x, y, k in relations)
-        + "\nFind values for the letters that fit.\nAnswer format: a list of the values in alphabetical order of the "
-        "letters",
+        f"The letters {', '.join(letters)} stand for the numbers {', '.join(map(str, sorted(numbers)))}, "
+        "each number in this list being used for exactly one letter (a number that is listed twice belongs "
+        "to two letters). These relations are true:\n"
+        + numbered(RELATIONS[kind][0].format(x=x, y=y, k=k) for kind, x, y, k in relations)
+        + "\nFind values for the letters that fit.\nAnswer format: a list of the values in alphabetical "
+        "order of the letters",
         program=code(
-            listing("relations", (f'("{x}", "{y}", lambda v: {RELATIONS[kind][1].format(x=x, y=y, k=k, tenths=round(float(k) * 10))})'
-                                  for kind, x, y, k in relations)),
+            listing("relations", (
+                f'("{x}", "{y}", lambda v: {RELATIONS[kind][1].format(x=x, y=y, k=k, tenths=round(float(k) * 10))})'
+                for kind, x, y, k in relations)),
             f"""
             letters = "{letters}"
 
             def solve(v, left):
                 if not left:
-                    return list(v.values())
-                letter = letters[len(v)]
+                    return [v[letter] for letter in letters]
+                # Next comes the letter that has most relations with those that are set.
+                letter = max((x for x in letters if x not in v), key=lambda letter: sum(
+                    letter in (x, y) and (x in v or y in v) for x, y, _ in relations))
                 for number in sorted(set(left)):
                     new = {{**v, letter: number}}
                     if all(holds(new) for x, y, holds in relations if letter in (x, y) and x in new and y in new):
@@ -153,7 +158,8 @@ def keeps_digits(data, answer):
     """The digits in their order, two-sided operators only (a sign would be a second meaning of minus)."""
     text = re.sub(r"""[\[\],"']""", " ", answer)
     value, numbers = expression(text)
-    return (value == data["target"] and numbers == data["numbers"] and not re.search(r"(^|[-+*/(×÷−])\s*[-+−]", text.strip()))
+    return (value == data["target"] and numbers == data["numbers"]
+            and not re.search(r"(^|[-+*/(×÷−])\s*[-+−]", text.strip()))
 
 
 @task("combinatorial_calculation", "SymBench", "train", "search", keeps_digits)
@@ -163,9 +169,10 @@ def combinatorial_calculation(rng, level):
         digits = [rng.randint(1, 9) for _ in range(grow(level, 3, 6))]
         target = random_expression(rng, digits)[0]
     return Draft(
-        f"Put + - * / between the digits {' '.join(map(str, digits))} and set parentheses where you like, so that the "
-        f"value is {target}. Keep the order of the digits, use each of them once and do not join them to larger "
-        "numbers; no sign in front of a number or a parenthesis.\nAnswer format: the expression, such as (7 - 2) * 3",
+        f"Put + - * / between the digits {' '.join(map(str, digits))} and set parentheses where you like, so "
+        f"that the value is {target}. Keep the order of the digits, use each of them once and do not join "
+        "them to larger numbers; no sign in front of a number or a parenthesis.\nAnswer format: the "
+        "expression, such as (7 - 2) * 3",
         program=f"""
             from fractions import Fraction
 
@@ -217,10 +224,11 @@ def new_operator(rng, level):
     return Draft(
         "New operators are defined for numbers a and b:\n"
         + "\n".join(f"a {name} b = {formulas[name][0]}" for name in names)
-        + f"\nWhat is {text[1:-1]}? Calculate exactly.\nAnswer format: a whole number, a fraction such as 22/7, or a "
-        "decimal with at least six significant digits",
+        + f"\nWhat is {text[1:-1]}? Calculate exactly.\nAnswer format: a whole number, a fraction such as "
+        "22/7, or a decimal with at least six significant digits",
         program=code("from fractions import Fraction", *(
-            f"\ndef {'fgh'[i]}(a, b):  # a {name} b\n    return {formulas[name][0]}" for i, name in enumerate(names)),
+            f"\ndef {'fgh'[i]}(a, b):  # a {name} b\n    return {formulas[name][0]}"
+            for i, name in enumerate(names)),
             f"print({call})"),
         answer=str(value))
 
@@ -231,8 +239,8 @@ def game24(rng, level):
     while not reaches(numbers, 24):
         numbers = [rng.randint(1, 13) for _ in range({1: 3, 5: 5}.get(level, 4))]
     return Draft(
-        f"Use each of the numbers {', '.join(map(str, numbers))} exactly once, with + - * / and parentheses, to "
-        "make 24.\nAnswer format: one expression, such as (10 - 4) * 4",
+        f"Use each of the numbers {', '.join(map(str, numbers))} exactly once, with + - * / and parentheses, "
+        "to make 24.\nAnswer format: one expression, such as (10 - 4) * 4",
         program=numbers_program(numbers, 24) + "\nprint(found)",
         data={"numbers": numbers, "target": 24})
 
@@ -242,7 +250,8 @@ def number_multiply(rng, level):
     numbers, product = [], 1
     for _ in range(rng.randint(2, grow(level, 2, 4))):
         digits = rng.randint(max(1, level - 1), level + 1)
-        numbers.append(rng.randint(2 if digits == 1 else 10 ** (digits - 1), 10 ** digits - 1) * rng.choice((1, -1)))
+        number = rng.randint(2 if digits == 1 else 10 ** (digits - 1), 10 ** digits - 1)
+        numbers.append(number * rng.choice((1, -1)))
         product *= numbers[-1]
     term = " * ".join(str(n) if n > 0 else f"({n})" for n in numbers)
     return Draft(
@@ -253,7 +262,7 @@ def number_multiply(rng, level):
                 f"{' * '.join(f'({n})' for n in numbers[1:])})")
 
 
-# ------------------------------------------------------------------------------------------ card games and codes
+# --------------------------------------------------------------------------------------- card games and codes
 @task("mahjong_pattern", "SymBench", "train", "logic", exact(integer))
 def mahjong_pattern(rng, level):
     letters, chi = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[:grow(level, 14, 26)], level >= 3
@@ -274,14 +283,16 @@ def mahjong_pattern(rng, level):
             rounds.append((card, gone))
         fitting = [card for card in letters if judge(hand, card) == verdict]
     rounds.append((rng.choice(fitting), None))
-    story = [f"{card} is added and judged" + (f", then {gone} is removed." if gone else ".") for card, gone in rounds]
+    story = [f"{card} is added and judged" + (f", then {gone} is removed." if gone else ".")
+             for card, gone in rounds]
     rules = ("1 (Peng) if the hand before it already holds at least two cards of the same letter; "
-             + ("otherwise 2 (Chi) if two cards of the hand, of two different letters, make three consecutive letters "
-                "of the alphabet together with it (the new card may be the first, the middle or the last of the three); "
+             + ("otherwise 2 (Chi) if two cards of the hand, of two different letters, make three "
+                "consecutive letters of the alphabet together with it (the new card may be the first, the "
+                "middle or the last of the three); "
                 if chi else "") + "otherwise 0.")
     return Draft(
-        f"A hand of 13 letter cards: {' '.join(start)}\nIn every round a card is added to the hand and judged. The "
-        f"verdict is {rules}\n" + numbered(story)
+        f"A hand of 13 letter cards: {' '.join(start)}\nIn every round a card is added to the hand and "
+        f"judged. The verdict is {rules}\n" + numbered(story)
         + f"\nWhat is the verdict of the last round?\nAnswer format: {'0, 1 or 2' if chi else '0 or 1'}.",
         program=f"""
             from collections import Counter
@@ -305,11 +316,13 @@ def mahjong_pattern(rng, level):
 CARD_GAMES = (
     ("ABCD", "A beats B, B beats C, C beats D and D beats A; any other two cards are a draw.",
      "AB BC CD DA".split()),
-    ("ABCDE", ("Each card makes the next one in the circle A, B, C, D, E, A, and a player whose card makes the other "
-     "player's card loses. Each card overcomes the next one in the circle A, C, E, B, D, A, and a player whose card "
-     "overcomes the other player's card wins. Equal cards are a draw."),
+    ("ABCDE", (
+     "Each card makes the next one in the circle A, B, C, D, E, A, and a player whose card makes the other "
+     "player's card loses. Each card overcomes the next one in the circle A, C, E, B, D, A, and a player "
+     "whose card overcomes the other player's card wins. Equal cards are a draw."),
      "BA CB DC ED AE AC CE EB BD DA".split()),
-    ("ABCDEFGH", ("A card beats all that come later in the alphabet, A being the strongest and H the weakest, but H "
+    ("ABCDEFGH", (
+     "A card beats all that come later in the alphabet, A being the strongest and H the weakest, but H "
      "beats A. Equal cards are a draw."),
      [a + b for a, b in combinations("ABCDEFGH", 2) if a + b != "AH"] + ["HA"]),
 )
@@ -323,7 +336,7 @@ def opponent_ok(data, answer):
     cards, _, wins = CARD_GAMES[data["game"]]
     found = symbols(answer.upper())
     return (len(found) == len(set(found)) == len(data["mine"]) and set(found) <= set(cards)
-            and [card_result(wins, mine, theirs) for mine, theirs in zip(data["mine"], found)] == data["results"])
+            and [card_result(wins, *pair) for pair in zip(data["mine"], found)] == data["results"])
 
 
 @task("constrained_linear_arrangement", "SymBench", "test", "order", opponent_ok)
@@ -334,11 +347,11 @@ def constrained_linear_arrangement(rng, level):
     mine, hidden = rng.choices(cards, k=rounds), rng.sample(cards, rounds)
     results = [card_result(wins, a, b) for a, b in zip(mine, hidden)]
     return Draft(
-        f"Two players show one card each in every round; the cards are {', '.join(cards)}. {rule} My opponent used no "
-        "card twice. This is what I played and how it ended for me:\n"
+        f"Two players show one card each in every round; the cards are {', '.join(cards)}. {rule} My "
+        "opponent used no card twice. This is what I played and how it ended for me:\n"
         + numbered(f"{card}: {result}" for card, result in zip(mine, results))
-        + "\nWhich cards can my opponent have played?\nAnswer format: the opponent's cards in the order of the rounds, "
-        "separated by commas. If several sequences are possible, any of them is right.",
+        + "\nWhich cards can my opponent have played?\nAnswer format: the opponent's cards in the order of "
+        "the rounds, separated by commas. If several sequences are possible, any of them is right.",
         program=f"""
             from itertools import permutations
 
@@ -396,17 +409,18 @@ def cryptanalysis(rng, level):
     shown = [f"{digits}{letters} - digits: {lock_sentence(d, 'too small', 'too large')}; letters: "
              f"{lock_sentence(l, 'too early', 'too late')}" for digits, letters, d, l in clues]
     return Draft(
-        f"A lock code has two different digits (0 to 9), then two different letters (A to {alphabets[1][-1]}). Guesses "
-        "were answered separately for the digits and for the letters: how many are right and in place, how many are in "
-        "the code but misplaced, and how many are wrong. Of the wrong digits it is also said how many are too small "
-        "(below both digits of the code) or too large (above both); those of which neither is said lie in between. "
-        + ("In the same way wrong letters are too early in the alphabet (before both letters of the code) or too late "
-           "(after both).\n" if level >= 3 else "Nothing of this kind is said about wrong letters.\n")
+        "A lock code has two different digits (0 to 9), then two different letters (A to "
+        f"{alphabets[1][-1]}). Guesses were answered separately for the digits and for the letters: how many "
+        "are right and in place, how many are in the code but misplaced, and how many are wrong. Of the "
+        "wrong digits it is also said how many are too small (below both digits of the code) or too large "
+        "(above both); those of which neither is said lie in between. "
+        + ("In the same way wrong letters are too early in the alphabet (before both letters of the code) or "
+           "too late (after both).\n" if level >= 3 else "Nothing of this kind is said about wrong letters.\n")
         + numbered(shown) + "\nWhat is the code?\nAnswer format: a list of its four symbols, such as "
         '["0", "1", "B", "A"]',
         program=code("from itertools import permutations", listing("clues", (
             f'("{digits}", "{letters}", {d}, {l})' for digits, letters, d, l in clues)), f"""
-            def feedback(code, guess, hints=True):
+            def feedback(code, guess, hints):
                 placed = sum(a == b for a, b in zip(code, guess))
                 wrong = [x for x in guess if x not in code]
                 small = sum(x < min(code) for x in wrong) if hints else 0
@@ -414,16 +428,16 @@ def cryptanalysis(rng, level):
                 return placed, 2 - placed - len(wrong), len(wrong), small, large
 
             for digits in permutations("{alphabets[0]}", 2):
-                if all(feedback(digits, guess) == seen for guess, _, seen, _ in clues):
+                if all(feedback(digits, guess, True) == seen for guess, _, seen, _ in clues):
                     break
             for letters in permutations("{alphabets[1]}", 2):
-                if all(feedback(letters, guess{'' if level >= 3 else ', hints=False'}) == seen for _, guess, _, seen in clues):
+                if all(feedback(letters, guess, {level >= 3}) == seen for _, guess, _, seen in clues):
                     break
             print([*digits, *letters])"""),
         answer=str([*code_[0], *code_[1]]))
 
 
-# -------------------------------------------------------------------------------------------------- exchange rules
+# --------------------------------------------------------------------------------------------- exchange rules
 def exchanges(text):
     """'2A + B -> X; 3X -> B' as a list of (inputs, outputs), dicts from name to number."""
     def side(part):
@@ -500,28 +514,28 @@ def synthesis_decomposition(rng, level):
     start, end = draw_stock(rng, names, "ABC", grow(level, 6, 12), methods, often=False)
     return Draft(
         f"A farm barters crops ({', '.join(name for name in names if name in 'ABC')}) for goods "
-        f"({', '.join(name for name in names if name in 'XY')}) by these methods: what stands on the left is given "
-        "away, what stands on the right is received.\n" + numbered(chosen)
-        + f"\nAt the start it has {shown_stock(start)} and nothing else. The farm goes through the methods in this "
-        "order, uses each of them once if it has enough for it and skips it otherwise. It repeats such passes until a "
-        f"whole pass changes nothing. How many {', '.join(names)} are there in the end?\nAnswer format: a list of "
-        f"{len(names)} whole numbers in the order {', '.join(names)}",
+        f"({', '.join(name for name in names if name in 'XY')}) by these methods: what stands on the left is "
+        "given away, what stands on the right is received.\n" + numbered(chosen)
+        + f"\nAt the start it has {shown_stock(start)} and nothing else. The farm goes through the methods "
+        "in this order, uses each of them once if it has enough for it and skips it otherwise. It repeats "
+        f"such passes until a whole pass changes nothing. How many {', '.join(names)} are there in the "
+        f"end?\nAnswer format: a list of {len(names)} whole numbers in the order {', '.join(names)}",
         program=exchange_program(start, methods, often=False) + "\nprint(list(stock.values()))",
         answer=str(list(end.values())))
 
 
 @task("string_synthesis", "SymBench", "train", "code", exact(list_of(integer)))
 def string_synthesis(rng, level):
-    rules = ("[A] + [B] + [C] -> {A}; [A] + [B] -> {C}; [B] + [C] -> {B}; 2[C] -> {C}; {A} + {C} -> (A) + (B); "
-             "2{B} -> (C)")
+    rules = ("[A] + [B] + [C] -> {A}; [A] + [B] -> {C}; [B] + [C] -> {B}; 2[C] -> {C}; {A} + {C} -> (A) + "
+             "(B); 2{B} -> (C)")
     names, methods = "[A] [B] [C] {A} {B} {C} (A) (B) (C)".split(), exchanges(rules)
     start, end = draw_stock(rng, names, names[:3], grow(level, 3, 12), methods, often=True)
     return Draft(
         "Blocks are turned into other blocks by these rules:\n" + numbered(rules.split("; "))
-        + f"\nThe blocks at the start: {shown_stock(start)}. Go through the rules in this order and use each of them as "
-        "often as possible before going on to the next one. Repeat such passes until a whole pass changes nothing. How "
-        f"many blocks of each kind are there then?\nAnswer format: nine whole numbers separated by spaces, in the order "
-        f"{' '.join(names)}",
+        + f"\nThe blocks at the start: {shown_stock(start)}. Go through the rules in this order and use each "
+        "of them as often as possible before going on to the next one. Repeat such passes until a whole pass "
+        "changes nothing. How many blocks of each kind are there then?\nAnswer format: nine whole numbers "
+        f"separated by spaces, in the order {' '.join(names)}",
         program=exchange_program(start, methods, often=True) + "\nprint(*stock.values())",
         answer=" ".join(map(str, end.values())))
 
@@ -539,15 +553,15 @@ def string_splitting(rng, level):
     return Draft(
         "A workshop has machines A, B, C and parts X, Y, Z, and knows these methods:\n"
         + numbered(wording.format(amounts(inputs), amounts(outputs)) for inputs, outputs in methods)
-        + f"\nAt the start it has {shown_stock(start)} and nothing else. The workshop passes through the methods in "
-        "this order and carries out each of them once, if there is enough for it. It stops after a pass in which "
-        "nothing was carried out. What is there in the end?\nAnswer format: a list of six whole numbers in the order "
-        "A, B, C, X, Y, Z",
+        + f"\nAt the start it has {shown_stock(start)} and nothing else. The workshop passes through the "
+        "methods in this order and carries out each of them once, if there is enough for it. It stops after "
+        "a pass in which nothing was carried out. What is there in the end?\nAnswer format: a list of six "
+        "whole numbers in the order A, B, C, X, Y, Z",
         program=exchange_program(start, methods, often=False) + "\nprint(list(stock.values()))",
         answer=str(list(end.values())))
 
 
-# --------------------------------------------------------------------------------------------------------- strings
+# ---------------------------------------------------------------------------------------------------- strings
 @task("statistical_counting", "SymBench", "train", "string", exact(integer))
 def statistical_counting(rng, level):
     letters, text = "ABCDEFG"[:grow(level, 3, 7)], ""
@@ -557,7 +571,8 @@ def statistical_counting(rng, level):
     return Draft(
         "In a string, every unbroken run of two or more equal letters scores once, however long it is: "
         + ", ".join(f"{letter} scores {points}" for points, letter in enumerate(letters, 1))
-        + f". Single letters score nothing. What is the total score of {text}?\nAnswer format: a whole number.",
+        + f". Single letters score nothing. What is the total score of {text}?\nAnswer format: a whole "
+          "number.",
         program=f"""
             from itertools import groupby
 
@@ -578,11 +593,11 @@ def string_insertion(rng, level):
     text = "".join(parts)
     result = re.sub("|".join(insert), lambda found: found[0] + insert[found[0]], text)
     return Draft(
-        "Scan a string from left to right. Where the next four letters are one of these patterns, insert a letter "
-        "behind them:\n" + "\n".join(f"{pattern}: insert {letter}" for pattern, letter in insert.items())
-        + "\nThen go on behind the four letters of the original string: patterns do not overlap, and inserted letters "
-        f"are not scanned. Where no pattern starts, go on by one letter. What becomes of {text}?\nAnswer format: the "
-        "new string.",
+        "Scan a string from left to right. Where the next four letters are one of these patterns, insert a "
+        "letter behind them:\n" + "\n".join(f"{pattern}: insert {letter}" for pattern, letter in insert.items())
+        + "\nThen go on behind the four letters of the original string: patterns do not overlap, and "
+        "inserted letters are not scanned. Where no pattern starts, go on by one letter. What becomes of "
+        f"{text}?\nAnswer format: the new string.",
         program=f"""
             text = "{text}"
             insert = {insert}
@@ -627,7 +642,7 @@ STRING_EDITS = (
 
 
 def edited(text, rules):
-    """All strings on the way: always the first rule that applies, until none does; None if that goes too far."""
+    """All strings on the way: always the first rule that applies, until none does; None if it goes too far."""
     seen = [text]
     while True:
         step = next((edit(text, p, q) for *_, test, edit, p, q in rules if test(text, p, q)), None)
@@ -650,8 +665,8 @@ def string_deletion_and_modification(rng, level):
             rules.append((*edit, p, "".join(rng.choices("abc", k=rng.randint(1, 2)))))
         steps = edited(text, rules)
     return Draft(
-        "A string is edited by numbered rules. Apply the first rule whose condition holds, once; then start again from "
-        "rule 1 with the new string; stop when no rule applies.\n"
+        "A string is edited by numbered rules. Apply the first rule whose condition holds, once; then start "
+        "again from rule 1 with the new string; stop when no rule applies.\n"
         + numbered(sentence.format(p=p, q=q) for sentence, *_, p, q in rules)
         + f"\nWhat becomes of {text}?\nAnswer format: the final string.",
         program=code(listing("rules", (
@@ -671,11 +686,11 @@ def string_deletion_and_modification(rng, level):
 
 def count_and_positions(answer):
     """'Count: 2, Positions: [1, 3]' -> (2, [1, 3]); the order of the positions does not count."""
-    found = re.fullmatch(r"(?:count\s*[:=]?)?\s*([0-9]{1,4})\s*[,;.]?\s*(?:positions?\s*[:=]?)?\s*"
-                         r"[\[(]?\s*([0-9]{1,4}(?:[\s,]+[0-9]{1,4})*)?\s*[\])]?\s*\.?", answer.strip().casefold())
+    plain = " ".join(re.sub(r"[\[\](),;:.=]", " ", answer.casefold()).split())
+    found = re.fullmatch(r"(?:count )?([0-9]{1,4})(?: positions?)?((?: [0-9]{1,4})*)", plain)
     if not found:
         raise ValueError("not a count and positions")
-    return int(found[1]), sorted(map(int, re.findall("[0-9]+", found[2] or "")))
+    return int(found[1]), sorted(map(int, found[2].split()))
 
 
 @task("letters", "SymBench", "train", "string", exact(count_and_positions))
@@ -688,7 +703,8 @@ def letters(rng, level):
         if 8 <= len(word) <= 25 and len(positions) <= 5 and (len(positions) > 1 or rng.random() < 0.2):
             break
     return Draft(
-        f'How many times does the letter {letter} occur in "{word}", and at which positions (counted from 1)?\n'
+        f'How many times does the letter {letter} occur in "{word}", and at which positions (counted from '
+        '1)?\n'
         "Answer format: the count and the list of positions, such as Count: 7, Positions: [20, 30, ...]",
         program=f"""
             word = "{word}"

@@ -36,7 +36,7 @@ from tasks_puzzles import (
 )
 
 
-# ----------------------------------------------------------------------------------------------- boards and lights
+# ------------------------------------------------------------------------------------------ boards and lights
 def full_board_ok(data, answer):
     squares = cells(answer)
     return (queens_ok(squares, 8) and set(data["placed"]) <= set(squares)
@@ -49,12 +49,14 @@ def eight_queens(rng, level):
     placed = sorted(rng.sample(solution, grow(level, 6, 1)))
     others = [(r, c) for r in range(8) for c in range(8) if (r, c) not in solution]
     forbidden = sorted(rng.sample(others, grow(level, 0, 10)))
-    board = [["1" if (r, c) in placed else "X" if (r, c) in forbidden else "0" for c in range(8)] for r in range(8)]
+    board = [["1" if (r, c) in placed else "X" if (r, c) in forbidden else "0" for c in range(8)]
+             for r in range(8)]
     return Draft(
-        "Complete this chess board to eight queens of which no two share a row, a column or a diagonal. 1 is a queen "
-        f"that stands already and stays, X a square that must stay empty, 0 a free square.\n{grid_text(board)}\n"
-        "Answer format: all eight squares, those that were given included, as 'row column' with rows and columns "
-        "counted from 0 at the top left, separated by commas, such as 7 7, 3 5, ...",
+        "Complete this chess board to eight queens of which no two share a row, a column or a diagonal. 1 is "
+        "a queen that stands already and stays, X a square that must stay empty, 0 a free "
+        f"square.\n{grid_text(board)}\nAnswer format: all eight squares, those that were given included, as "
+        "'row column' with rows and columns counted from 0 at the top left, separated by commas, such as 7 "
+        "7, 3 5, ...",
         program=queens_program(8, placed, forbidden)
         + '\nprint(", ".join(f"{r} {c}" for r, c in enumerate(columns)))',
         data={"placed": placed, "forbidden": forbidden})
@@ -72,7 +74,8 @@ def pooling(rng, level):
         f"{grid_text(matrix)}\nFor every place where the window lies wholly inside, "
         + ("take the average of its numbers, rounded to two decimals." if average else "take its largest number.")
         + " List the results row by row.\nAnswer format: numbers separated by commas.",
-        program=pool_program(matrix, size, 1, average) + '\nprint(", ".join(str(x) for row in pooled for x in row))',
+        program=pool_program(matrix, size, 1, average)
+        + '\nprint(", ".join(str(x) for row in pooled for x in row))',
         answer=", ".join(map(str, pooled)))
 
 
@@ -119,11 +122,11 @@ def reversi(rng, level):
     moves = moves[before:]
     shown = "; ".join(f"{piece} at ({r}, {c})" for piece, r, c in moves)
     return Draft(
-        f"Reversi on a {n} x {n} board: 0 is a black piece, 1 a white one, * an empty square. A new piece flips every "
-        "unbroken straight run of enemy pieces (all eight directions) between it and another piece of its own colour."
-        f"\n{grid_text(boards[before])}\nNow these pieces are put down, one after the other, as (row, column) counted "
-        f"from 1 at the top left: {shown}. What does the board look like then?\nAnswer format: the {n * n} symbols "
-        "row by row, separated by commas.",
+        f"Reversi on a {n} x {n} board: 0 is a black piece, 1 a white one, * an empty square. A new piece "
+        "flips every unbroken straight run of enemy pieces (all eight directions) between it and another "
+        f"piece of its own colour.\n{grid_text(boards[before])}\nNow these pieces are put down, one after "
+        f"the other, as (row, column) counted from 1 at the top left: {shown}. What does the board look like "
+        f"then?\nAnswer format: the {n * n} symbols row by row, separated by commas.",
         program=f"""
             n = {n}
             board = [list(row) for row in {["".join(row) for row in boards[before]]}]
@@ -157,10 +160,10 @@ def light_puzzles(rng, level):
                  for r, row in enumerate(start)]
     wiring = {name: [(r + 1, c + 1) for r, c in lights] for name, lights in buttons.items()}
     return Draft(
-        f"A panel has {n} rows of {n} lights, 1 is on and 0 is off:\n{grid_text(start)}\nA button switches each of its "
-        "lights over, from on to off or from off to on. The lights are given as (row,column), counted from 1 at the "
-        "top left.\n" + "\n".join(f"Button {name}: {' '.join(f'({r},{c})' for r, c in lights)}"
-                                  for name, lights in wiring.items())
+        f"A panel has {n} rows of {n} lights, 1 is on and 0 is off:\n{grid_text(start)}\nA button switches "
+        "each of its lights over, from on to off or from off to on. The lights are given as (row,column), "
+        "counted from 1 at the top left.\n"
+        + "\n".join(f"Button {name}: {' '.join(f'({r},{c})' for r, c in lights)}" for name, lights in wiring.items())
         + f"\nThe buttons are pressed in this order: {', '.join(presses)}. What does the panel show then?\n"
         f"Answer format: the {n * n} digits row by row, separated by commas.",
         program=f"""
@@ -200,11 +203,12 @@ def game_2048(rng, level):
         final = play_2048(grid, row, column, moves)
     return Draft(
         f"One number of this {n} x {n} grid is moved about, the others stay:\n{grid_text(grid)}\nIt is the "
-        f"{grid[row][column]} in row {row + 1}, column {column + 1} (counted from 1 at the top left), and the moves are "
-        f"{moves} (u up, d down, l left, r right), one cell per letter. It moves into a cell with 0 and leaves 0 "
-        "behind. If the cell holds an equal number, the two merge into their sum, which is the number that moves from "
-        "then on. If the cell holds a different number or lies outside the grid, nothing happens. What does the grid "
-        "look like in the end?\nAnswer format: the rows of the grid, numbers separated by commas.",
+        f"{grid[row][column]} in row {row + 1}, column {column + 1} (counted from 1 at the top left), and "
+        f"the moves are {moves} (u up, d down, l left, r right), one cell per letter. It moves into a cell "
+        "with 0 and leaves 0 behind. If the cell holds an equal number, the two merge into their sum, which "
+        "is the number that moves from then on. If the cell holds a different number or lies outside the "
+        "grid, nothing happens. What does the grid look like in the end?\nAnswer format: the rows of the "
+        "grid, numbers separated by commas.",
         program=f"""
             grid = {grid}
             r, c = {row}, {column}
@@ -237,8 +241,8 @@ def matrix_transformation(rng, level):
         for step in steps:
             result = TRANSFORMATIONS[step][0](result)
     return Draft(
-        f"Take this matrix:\n{grid_text(matrix)}\nTransform it: {', then '.join(steps)}. What does it look like then?\n"
-        "Answer format: the symbols of the new matrix row by row, separated by commas.",
+        f"Take this matrix:\n{grid_text(matrix)}\nTransform it: {', then '.join(steps)}. What does it look "
+        "like then?\nAnswer format: the symbols of the new matrix row by row, separated by commas.",
         program=code(f"m = {matrix}", *(TRANSFORMATIONS[step][1] for step in steps),
                      'print(",".join(symbol for row in m for symbol in row))'),
         answer=",".join(symbol for row in result for symbol in row))
@@ -269,9 +273,9 @@ def pattern_recognition(rng, level):
         if max(sides) == size and sides.count(size) == 1 and sum(side >= 3 for side in sides) == (size - 2) ** 2:
             break
     return Draft(
-        f"Somewhere in this matrix there is a solid square of equal letters, at least 3 x 3:\n{grid_text(grid)}\n"
-        "Where is the bottom right corner of the largest such square?\nAnswer format: [row, column], both counted from "
-        "0 at the top left.",
+        "Somewhere in this matrix there is a solid square of equal letters, at least 3 x "
+        f"3:\n{grid_text(grid)}\nWhere is the bottom right corner of the largest such square?\nAnswer "
+        "format: [row, column], both counted from 0 at the top left.",
         program=code(listing("grid", (f'"{"".join(row)}"' for row in grid)), """
             best, corner = 0, None
             side = {}
@@ -327,7 +331,8 @@ def logic_puzzle(rng, level):
             if len(positive) >= count and grid[0][-1] > 0 or negative and len(positive) >= count - 4 >= 0:
                 break
     rule = (f"the chosen numbers of every row and of every column add up to at most {most}" if small else
-            "in every row and every column that has chosen cells the product of the chosen numbers is positive")
+            "in every row and every column that has chosen cells the product of the chosen numbers is "
+            "positive")
     if small:
         program = code("from itertools import combinations", f"grid = {grid}", f"""
             n, count, most = {n}, {count}, {most}
@@ -357,9 +362,9 @@ def logic_puzzle(rng, level):
                         used.add(grid[r][c])
             print(", ".join(f"{{r}} {{c}}" for r, c in chosen))""")
     return Draft(
-        f"Choose {count} cells of this grid:\n{grid_text(grid)}\nTheir numbers must all be different, the top right "
-        f"cell must be among them, and {rule}.\nAnswer format: the chosen cells as 'row column' with rows and columns "
-        "counted from 0 at the top left, separated by commas, such as 8 8, 9 7, ...",
+        f"Choose {count} cells of this grid:\n{grid_text(grid)}\nTheir numbers must all be different, the "
+        f"top right cell must be among them, and {rule}.\nAnswer format: the chosen cells as 'row column' "
+        "with rows and columns counted from 0 at the top left, separated by commas, such as 8 8, 9 7, ...",
         program=program,
         data={"grid": grid, "count": count, "most": most})
 
@@ -370,7 +375,8 @@ def letter_square_ok(data, answer):
     grid = [found[start:start + n] for start in range(0, n * n, n)]
     return (len(found) == n * n and set(found) == set("abcdefg"[:n]) and is_latin(grid)
             and len({grid[r][n - 1 - r] for r in range(n)}) == 1
-            and all(given in ("", letter) for row, line in zip(givens, grid) for given, letter in zip(row, line)))
+            and all(given in ("", letter) for row, line in zip(givens, grid)
+                    for given, letter in zip(row, line)))
 
 
 @task("letter_logic_diagram", "SymBench", "train", "logic", letter_square_ok)
@@ -381,10 +387,11 @@ def letter_logic_diagram(rng, level):
     grid = [["" if r * n + c in blank else "abcdefg"[entry - 1] for c, entry in enumerate(row)]
             for r, row in enumerate(square)]
     return Draft(
-        f"Fill the empty places of this {n} x {n} square (rows one below the other, places separated by commas):\n"
-        f"{grid_text(grid, ',')}\nEvery row and every column must hold each of the letters {', '.join('abcdefg'[:n])} "
-        "exactly once, and all places on the diagonal from the top right to the bottom left must hold the same letter. "
-        f"The letters that are given stay.\nAnswer format: {n} lines of {n} letters separated by commas.",
+        f"Fill the empty places of this {n} x {n} square (rows one below the other, places separated by "
+        f"commas):\n{grid_text(grid, ',')}\nEvery row and every column must hold each of the letters "
+        f"{', '.join('abcdefg'[:n])} exactly once, and all places on the diagonal from the top right to the "
+        f"bottom left must hold the same letter. The letters that are given stay.\nAnswer format: {n} lines "
+        f"of {n} letters separated by commas.",
         program=code(listing("grid", grid), f"""
             n = {n}
 
@@ -418,13 +425,14 @@ def standard_sudoku(rng, level):
     puzzle = sudoku(rng, 9, grow(level, 20, 50) - rng.randint(0, 3))
     shown = [[digit or "." for digit in row] for row in puzzle]
     return Draft(
-        f"Solve this sudoku; a full stop is an empty cell:\n{grid_text(shown, ',')}\nEvery row, every column and every "
-        "3 x 3 box must hold the digits 1 to 9 once each.\nAnswer format: 9 lines of 9 digits separated by commas.",
+        f"Solve this sudoku; a full stop is an empty cell:\n{grid_text(shown, ',')}\nEvery row, every column "
+        "and every 3 x 3 box must hold the digits 1 to 9 once each.\nAnswer format: 9 lines of 9 digits "
+        "separated by commas.",
         program=sudoku_program(puzzle) + '\nfor row in grid:\n    print(*row, sep=",")',
         data={"puzzle": puzzle})
 
 
-# ----------------------------------------------------------------------------------------------------------- plans
+# ------------------------------------------------------------------------------------------------------ plans
 def first_touch(start, end, box):
     """Where the straight way from start to end first meets the closed rectangle: a share of the way, or None."""
     low, high = Fraction(0), Fraction(1)
@@ -470,7 +478,8 @@ def path_plan(rng, level):
             box = (x, min(12, x + width), y, min(12, y + height))
             if len(boxes) < len(colours) and all(gap(box, other) >= 2 for other in boxes):
                 boxes.append(box)
-        free = [(x, y) for x in range(-13, 14) for y in range(-13, 14) if all(gap(b, (x, x, y, y)) > 0 for b in boxes)]
+        free = [(x, y) for x in range(-13, 14) for y in range(-13, 14)
+                if all(gap(box, (x, x, y, y)) > 0 for box in boxes)]
         start, end = rng.sample(free, 2)
         visit, avoid = boxes[:grow(level, 1, 3)], boxes[grow(level, 1, 3):][:level - 1]
         data = {"start": start, "end": end, "visit": visit, "avoid": avoid, "ordered": level >= 3}
@@ -482,15 +491,16 @@ def path_plan(rng, level):
     shuffled = rng.sample(lines, len(lines))
     visited, avoided = colours[:len(visit)], colours[len(visit):][:len(avoid)]
     return Draft(
-        "A robot moves in the plane along straight lines between waypoints; x and y of every waypoint must be greater "
-        "than -1.4 and less than 1.4. There are coloured rectangles:\n" + "\n".join(shuffled)
-        + f"\nThe robot starts at ({start[0] / 10}, {start[1] / 10}) and stops at ({end[0] / 10}, {end[1] / 10}). On its "
-        f"way it must touch {', '.join(visited[:-1])}{' and ' * (len(visited) > 1)}{visited[-1]}"
+        "A robot moves in the plane along straight lines between waypoints; x and y of every waypoint must "
+        "be greater than -1.4 and less than 1.4. There are coloured rectangles:\n" + "\n".join(shuffled)
+        + f"\nThe robot starts at ({start[0] / 10}, {start[1] / 10}) and stops at ({end[0] / 10}, "
+        f"{end[1] / 10}). On its way it must touch "
+        f"{', '.join(visited[:-1])}{' and ' * (len(visited) > 1)}{visited[-1]}"
         + (", reaching them for the first time in this order" if level >= 3 else "")
         + (f", and it must never touch {' or '.join(avoided)}, not even the border" if avoided else "")
         + (". It may cross the other rectangles." if len(avoid) + len(visit) < len(boxes) else ".")
-        + " Find a path.\nAnswer format: a list of 2 to 60 waypoints, the start first and the end last, such as "
-        "[(-9.1, 8.0), (7.5, 6.2), (8.3, 9.4)]",
+        + " Find a path.\nAnswer format: a list of 2 to 60 waypoints, the start first and the end last, such "
+        "as [(-9.1, 8.0), (7.5, 6.2), (8.3, 9.4)]",
         program=code(BFS_CODE, f"""
             start, end = {start}, {end}  # all lengths in tenths; rectangles as (x0, x1, y0, y1)
             visit = {visit}
@@ -524,7 +534,8 @@ def lift_steps(weights, capacities):
     while left:
         free, step, waiting = list(range(len(capacities))), [], []
         for weight in left:
-            team = next((free[:k] for k in range(1, len(free) + 1) if sum(capacities[i] for i in free[:k]) >= weight), None)
+            teams = (free[:k] for k in range(1, len(free) + 1))
+            team = next((team for team in teams if sum(capacities[i] for i in team) >= weight), None)
             if team:
                 step.append((weight, team))
                 free = free[len(team):]
@@ -557,11 +568,12 @@ def boxlift(rng, level):
         weights = [rng.randint(10, min(sum(capacities), 60 + 20 * level)) for _ in range(grow(level, 4, 14))]
         steps = lift_steps(weights, capacities)
     return Draft(
-        f"Lifters with the capacities {capacities} (lifter 0 first) must lift boxes with the weights {weights}. In one "
-        "step every lifter helps with at most one box, and several boxes can be lifted at the same time. A box is lifted "
-        "if the capacities of its lifters add up to at least its weight. Every box is lifted once. Find a plan of at "
-        f"most {len(steps)} steps.\nAnswer format: one line per step, a list of pairs (weight, list of lifters), such "
-        "as\nStep 1: [(999, [7, 9]), (888, [8])]\nStep 2: [(777, [8])]",
+        f"Lifters with the capacities {capacities} (lifter 0 first) must lift boxes with the weights "
+        f"{weights}. In one step every lifter helps with at most one box, and several boxes can be lifted at "
+        "the same time. A box is lifted if the capacities of its lifters add up to at least its weight. "
+        f"Every box is lifted once. Find a plan of at most {len(steps)} steps.\nAnswer format: one line per "
+        "step, a list of pairs (weight, list of lifters), such as\nStep 1: [(999, [7, 9]), (888, [8])]\nStep "
+        "2: [(777, [8])]",
         program=f"""
             capacities = {capacities}
             left = sorted({weights}, reverse=True)
@@ -586,8 +598,8 @@ def blocks_ok(data, answer):
     stacks = [list(stack) for stack in data["start"]]
     moves = [part.strip() for part in re.split(r"[\n,;]", answer.strip().rstrip(".")) if part.strip()]
     for move in moves:
-        found = re.fullmatch(r"(?:[0-9]{1,2}[.)]\s*)?move\s+(?:block\s+)?([A-Z])\s+from\s+(?:stack\s*)?([0-9])\s+to\s+"
-                             r"(?:stack\s*)?([0-9])\.?", move, re.IGNORECASE)
+        found = re.fullmatch(r"(?:[0-9]{1,2}[.)]\s*)?move\s+(?:block\s+)?([A-Z])\s+from\s+(?:stack\s*)?([0-9])"
+                             r"\s+to\s+(?:stack\s*)?([0-9])\.?", move, re.IGNORECASE)
         source, target = int(found[2]) - 1, int(found[3]) - 1
         if source == target or min(source, target) < 0 or stacks[source].pop() != found[1].upper():
             return False
@@ -614,10 +626,10 @@ def blocksworld(rng, level):
         return "\n".join(f"stack{i}: {' '.join(stack) or 'empty'}" for i, stack in enumerate(stacks, 1))
 
     return Draft(
-        f"Blocks stand on {count} stacks, listed from bottom to top.\nNow:\n{described(start)}\nGoal:\n{described(goal)}"
-        "\nOne move takes the top block of a stack and puts it on top of another stack, which may be empty. Find moves "
-        "that lead to the goal (at most 60).\nAnswer format: one move per line, such as\nMove Y from 8 to 9\n"
-        "Move Z from 7 to 8",
+        f"Blocks stand on {count} stacks, listed from bottom to "
+        f"top.\nNow:\n{described(start)}\nGoal:\n{described(goal)}\nOne move takes the top block of a stack "
+        "and puts it on top of another stack, which may be empty. Find moves that lead to the goal (at most "
+        "60).\nAnswer format: one move per line, such as\nMove Y from 8 to 9\nMove Z from 7 to 8",
         program=code(BFS_CODE, f"""
             start, goal = {tuple(start)}, {tuple(goal)}
 
@@ -663,7 +675,7 @@ def boxnet_ok(data, answer):
 def boxnet1(rng, level):
     rows, columns = rng.choice((((1, 2), (1, 3), (2, 2)), ((2, 2), (1, 4), (2, 3)), ((2, 3), (3, 3)),
                                 ((3, 3), (2, 4)), ((3, 3), (3, 4)))[level - 1])
-    colours = rng.sample("blue red green purple orange yellow".split(), (1, rng.randint(1, 2), 2, 3, 3)[level - 1])
+    colours = rng.sample("blue red green purple orange yellow".split(), grow(level, 1, 3))
     places = [(r, c) for r in range(rows) for c in range(columns)]
     pairs = {colour: rng.sample(places, 2) for colour in colours}
     boxes, targets = ({colour: pair[i] for colour, pair in pairs.items()} for i in (0, 1))
@@ -673,14 +685,16 @@ def boxnet1(rng, level):
         return ", ".join(f"{kind}_{colour} in [{r}.5, {c}.5]" for colour, (r, c) in where.items())
 
     return Draft(
-        f"A floor of {rows} x {columns} square cells ({rows} row{'s' * (rows > 1)}, {columns} columns). A cell is named by "
-        "its centre [row, column]: the top left one is [0.5, 0.5], its right neighbour [0.5, 1.5]. In every cell there "
-        f"is an agent, named after it, as in Agent[0.5, 0.5].\nBoxes: {listed('box', boxes)}\nTargets: "
-        f"{listed('target', targets)}\nIn one step each agent may do one thing with a box that is in its own cell when "
-        "the step starts: move it to a cell that shares a side with its own, or put it into the target of the same "
-        "colour if that is in its own cell; box and target are gone then. Several agents may act in the same step. Get "
-        f"rid of all boxes in at most {most} steps.\nAnswer format: a JSON list with one object per step, such as "
-        '[{"Agent[8.5, 8.5]": "move(box_x, square[8.5, 9.5])"}, {"Agent[8.5, 9.5]": "move(box_x, target_x)"}]',
+        f"A floor of {rows} x {columns} square cells ({rows} row{'s' * (rows > 1)}, {columns} columns). A "
+        "cell is named by its centre [row, column]: the top left one is [0.5, 0.5], its right neighbour "
+        "[0.5, 1.5]. In every cell there is an agent, named after it, as in Agent[0.5, 0.5].\nBoxes: "
+        f"{listed('box', boxes)}\nTargets: {listed('target', targets)}\nIn one step each agent may do one "
+        "thing with a box that is in its own cell when the step starts: move it to a cell that shares a side "
+        "with its own, or put it into the target of the same colour if that is in its own cell; box and "
+        "target are gone then. Several agents may act in the same step. Get rid of all boxes in at most "
+        f"{most} steps.\nAnswer format: a JSON list with one object per step, such as "
+        '[{"Agent[8.5, 8.5]": "move(box_x, square[8.5, 9.5])"}, {"Agent[8.5, 9.5]": "move(box_x, '
+        'target_x)"}]',
         program=f"""
             import json
 
