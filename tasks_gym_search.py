@@ -18,6 +18,7 @@ from tasks_kit import (
     literal,
     mapping,
     pieces,
+    string,
     symbols,
     task,
     text,
@@ -267,7 +268,7 @@ def sudoku_9x9(rng, level):
 def futoshiki_ok(data, answer):
     found, puzzle = symbols(answer), data["puzzle"]
     size = len(puzzle)
-    square = [[int(digit) for digit in found[start:start + size]] for start in range(0, len(found), size)]
+    square = [["_123456".index(digit) for digit in found[start:start + size]] for start in range(0, len(found), size)]
     return (len(square) == size and is_latin(square) and all(1 <= digit <= size for row in square for digit in row)
             and all(given in (0, digit) for row, line in zip(puzzle, square) for given, digit in zip(row, line))
             and all(square[r][c] < square[i][j] for (r, c), (i, j) in data["less"]))
@@ -332,7 +333,8 @@ def jug_moves(sizes):
 
 
 def jugs_ok(data, answer):
-    plan = [re.sub(r"\s*(->|to|into)\s*", "->", " ".join(step.split())) for step in pieces(answer)]
+    steps = [string(step) for step in re.split(r"[,;\n]", unwrapped(answer).strip("[]")) if step.strip()]
+    plan = [re.sub(r"\s*(?:->|\b(?:in)?to\b)\s*", "->", " ".join(step.split())) for step in steps]
     sizes = data["sizes"]
     return len(plan) <= 100 and data["target"] in replay((0,) * len(sizes), jug_moves(sizes), plan)
 
@@ -354,9 +356,7 @@ def jugs(rng, level):
         "brim), 'empty X' (pour it away) and 'pour X->Y' (until X is empty or Y is full). Get exactly "
         f"{target} litres into one of the jugs.\n"
         'Answer format: the moves as a JSON list of texts, in the form ["fill X", "pour X->Y", "empty Y"]',
-        program=code(BFS_CODE, f"""
-            import json
-
+        program=code("import json\n" + BFS_CODE, f"""
             sizes = {sizes}
 
             def moves(state):
@@ -431,9 +431,7 @@ def knight_swap(rng, level):
         f"{'white' if side == 'w' else 'black'} first, one knight at a time. At the end white knights shall stand where "
         "the black ones stood at first, and the other way round. Find such moves, or answer No if it is impossible.\n"
         'Answer format: a JSON list of moves "side,from,to", such as ["w,E5,F7", "B,G5,E6"], or No.',
-        program=code(BFS_CODE, f"""
-            import json
-
+        program=code("import json\n" + BFS_CODE, f"""
             squares = {squares}
             white, black = frozenset({list(white)}), frozenset({list(black)})
 
