@@ -337,12 +337,32 @@ def near_all(tolerance: float, parser: Callable[[str], list] | None = None) -> C
 
 
 # ------------------------------------------------------------------------------------------------ shared material
-def options(rng: random.Random, right: str, wrong: list[str]) -> tuple[str, str]:
-    """Lettered options in random order -> (the lines to print, the right letter as '(B)')."""
-    entries = [right, *wrong]
+def options(rng: random.Random, right: Any, wrong: Iterable) -> tuple[str, str, dict[str, str]]:
+    """Lettered options in random order -> (the lines to print, the right letter as '(B)', option -> letter)."""
+    entries = [str(right), *map(str, wrong)]
     rng.shuffle(entries)
-    lines = [f"({chr(65 + i)}) {entry}" for i, entry in enumerate(entries)]
-    return "\n".join(lines), f"({chr(65 + entries.index(right))})"
+    letters = {entry: f"({chr(65 + i)})" for i, entry in enumerate(entries)}
+    return "\n".join(f"{letter} {entry}" for entry, letter in letters.items()), letters[str(right)], letters
+
+
+def capital(sentence: str) -> str:
+    """With a capital at the start, the rest as it is."""
+    return sentence[0].upper() + sentence[1:]
+
+
+def with_article(noun: str) -> str:
+    """'an apple', 'a pear'."""
+    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
+
+
+def enumeration(words: list[str], last: str = "and") -> str:
+    """'a, b and c'."""
+    return f"{', '.join(words[:-1])} {last} {words[-1]}" if len(words) > 1 else words[0]
+
+
+def yes_no(truth: bool) -> str:
+    """The answer to a yes/no question."""
+    return "Yes" if truth else "No"
 
 
 def grid_text(grid: list[list], separator: str = " ") -> str:
@@ -375,6 +395,9 @@ def pick_word(rng: random.Random, low: int, high: int) -> str:
 
 WEEKDAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
 MONTHS = "January February March April May June July August September October November December".split()
+
+LETTER = "Answer format: the letter of one option in parentheses."
+YES_NO = "Answer format: Yes or No."
 
 GIRLS = ("Alice Anna Clara Diana Emma Eva Grace Hannah Ida Jane Julia Karen Laura Lena Lucy Maria Nina Olivia "
          "Paula Rosa Sarah Sofia Tina Vera").split()
