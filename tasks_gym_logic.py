@@ -13,6 +13,7 @@ from tasks_kit import (
     grow,
     integer,
     list_of,
+    pick_word,
     pieces,
     rows,
     string,
@@ -48,9 +49,10 @@ def modulo_grid(rng, level):
             break
     board = [["?" if (y, x) in hidden else grid[y, x] for x in range(size)] for y in range(size)]
     return Draft(
-        f"One hidden rule fills this grid:\n{grid_text(board)}\nThe cell in row y and column x (both counted from 0) "
-        "is 1 if f(x, y) divided by d leaves the remainder t, and 0 otherwise. Here f(x, y) is x + y or |x - y| or "
-        "x * y, and d is from 2 to 9. Which numbers belong in the cells marked ?, row by row from the top left?\n"
+        f"One hidden rule fills this grid:\n{grid_text(board)}\nThe cell in row y and column x (both counted "
+        "from 0) is 1 if f(x, y) divided by d leaves the remainder t, and 0 otherwise. Here f(x, y) is x + y "
+        "or |x - y| or x * y, and d is from 2 to 9. Which numbers belong in the cells marked ?, row by row "
+        "from the top left?\n"
         "Answer format: the zeros and ones, such as 0110",
         program=f"""
             rows = {[" ".join(map(str, row)) for row in board]}
@@ -69,27 +71,30 @@ def modulo_grid(rng, level):
         answer="".join(str(grid[cell]) for cell in hidden))
 
 
+def equal(values):
+    return len(set(values)) == 1
+
+
 def continuations(terms):
     """The next term by every rule of the pool that fits all shown terms (see `number_sequence`)."""
     steps = [b - a for a, b in zip(terms, terms[1:])]
     bends = [b - a for a, b in zip(steps, steps[1:])]
-    inner = range(2, len(terms))
     found = set()
-    if len(set(bends)) == 1:  # arithmetic, or a polynomial of degree 2
+    if equal(bends):  # arithmetic, or a polynomial of degree 2
         found.add(terms[-1] + steps[-1] + bends[-1])
-    if all(terms[i] == terms[i - 1] + terms[i - 2] for i in inner):
+    if all(c == a + b for a, b, c in zip(terms, terms[1:], terms[2:])):
         found.add(terms[-1] + terms[-2])
-    if all(steps[i] == steps[i - 2] for i in range(2, len(steps))):
+    if all(a == b for a, b in zip(steps, steps[2:])):  # two steps in turn
         found.add(terms[-1] + steps[-2])
-    if steps[0] and steps[1] % steps[0] == 0 and all(a * steps[1] == b * steps[0] for a, b in zip(steps, steps[1:])):
-        found.add(terms[-1] + steps[-1] * (steps[1] // steps[0]))  # geometric, or times m plus c
-    if len({terms[i] - terms[i - 2] for i in inner if i % 2}) == len({terms[i] - terms[i - 2] for i in inner[::2]}) == 1:
+    if all(a * steps[1] == b * steps[0] for a, b in zip(steps, steps[1:])):  # geometric, or times m plus c
+        found.add(terms[-1] + steps[-1] * steps[1] // steps[0])
+    if all(equal(b - a for a, b in zip(terms[i::2], terms[i + 2::2])) for i in (0, 1)):  # two sequences in turn
         found.add(2 * terms[-2] - terms[-4])
     return found
 
 
 def sequence(rng, kind, length, size):
-    """`length` + 1 terms of a sequence of this kind and the sentence that explains it, with {} for the last step."""
+    """`length` + 1 terms of a sequence of this kind, and how the last one comes about."""
     start, step = rng.randint(-size, size), rng.choice([n for n in range(-size, size + 1) if abs(n) > 1])
     other = rng.choice([n for n in range(-size, size + 1) if n not in (0, step, -step)])
     factor = rng.choice((2, 3, -2, -3) if size > 15 else (2, 3))
@@ -107,8 +112,9 @@ def sequence(rng, kind, length, size):
             case "quadratic":
                 change = step + other * i
                 terms.append(last + change)
-                why = (f"The differences are {', '.join(str(step + other * j) for j in range(length - 1))}: each is the "
-                       f"one before plus {other}. The next difference is {change}: {last} + {change}")
+                shown = ", ".join(str(step + other * j) for j in range(length - 1))
+                why = (f"The differences are {shown}: each is the one before plus {other}. The next difference is "
+                       f"{change}: {last} + {change}")
             case "geometric":
                 terms.append(last * factor)
                 why = f"Each term is the one before times {factor}: {last} * {factor}"
@@ -121,8 +127,8 @@ def sequence(rng, kind, length, size):
             case "interleaved":
                 change = step if i % 2 else other
                 terms.append(terms[-2] + change if i else terms[0] + size)
-                why = (f"Every other term forms a sequence of its own. The one whose turn it is grows by {change} each "
-                       f"time: {terms[-3] if i else 0} + {change}")
+                why = (f"Every other term forms a sequence of its own. The one whose turn it is changes by {change} "
+                       f"each time: {terms[-3] if i else 0} + {change}")
     return terms, why.replace("+ -", "- ").replace("plus -", "minus ")
 
 
@@ -136,7 +142,8 @@ def number_sequence(rng, level):
         if len(set(terms)) == len(terms) and continuations(terms[:-1]) == {terms[-1]}:
             break
     return Draft(
-        f"Which number comes next in this sequence? {', '.join(map(str, terms[:-1]))}\nAnswer format: a whole number.",
+        f"Which number comes next in this sequence? {', '.join(map(str, terms[:-1]))}\n"
+        "Answer format: a whole number.",
         program=f"""
             t = {terms[:-1]}
             d = [b - a for a, b in zip(t, t[1:])]
@@ -189,8 +196,8 @@ def list_functions(rng, level):
     shown = "\n".join(f"{x} -> {apply(x)}" for x in examples)
     lines = "\n                ".join(f"lambda x: {rule}," for rule in LIST_RULES)
     return Draft(
-        "One hidden rule turns each list into the list on its right. It picks, counts, adds up, orders, drops or "
-        f"changes numbers.\n{shown}\nWhat does the rule make of {asked}?\n"
+        "One hidden rule turns each list into the list on its right. It picks, counts, adds up, orders, "
+        f"drops or changes numbers.\n{shown}\nWhat does the rule make of {asked}?\n"
         "Answer format: a list in square brackets, such as [3, 0, 41]",
         program=f"""
             examples = {[(x, apply(x)) for x in examples]}
@@ -262,7 +269,8 @@ def family_relationships(rng, level):
         steps = [f"{other} is the {KINSHIP[step][other not in men]} of {one}"
                  for one, (step, other) in zip([y, *(person for _, person in way)], way)]
     return Draft(
-        f"{' '.join(story)} What is {x} to {y}?\nAnswer format: the word that fits in '{x} is the ... of {y}'.",
+        f"{' '.join(story)} What is {x} to {y}?\n"
+        f"Answer format: the word that fits in '{x} is the ... of {y}'.",
         program=f"""
             couples = {couples}
             men = {men}
@@ -300,7 +308,7 @@ def aiw(rng, level):
     if kind == "siblings":
         story = f"{name} has {first} and {second}."
     elif kind == "friends":
-        story = (f"{name} has {first} and {second}. All of them are friends of each other and have no other friends.")
+        story = f"{name} has {first} and {second}. All of them are friends of each other and have no others."
     else:  # the first of the two teams does not matter
         relative = rng.choice([other for other in (BOYS, GIRLS)[relative_girl] if other != name])
         elsewhere = " and ".join(map(counted, (rng.randint(1, 9), rng.randint(1, 9)), words))
@@ -312,7 +320,8 @@ def aiw(rng, level):
     same = numbers[asked_girls]
     plus, minus = asked_girls == is_girl, asked_girls == relative_girl
     calculation, herself = f"{same}{' + 1' * plus}{' - 1' * minus}", ("himself", "herself")[relative_girl]
-    why = {(0, 0): "only", (0, 1): f"but not {herself}", (1, 0): f"and {name}", (1, 1): f"and {name} but not {herself}"}
+    why = {(0, 0): "only", (0, 1): f"but not {herself}", (1, 0): f"and {name}",
+           (1, 1): f"and {name} but not {herself}"}
     owned = f"{counted(same, words[asked_girls])} of {name}" + " in the blue team" * (kind == "colleagues")
     result = f"{calculation} = {same + plus - minus}" if plus or minus else calculation
     return Draft(
@@ -415,10 +424,11 @@ def knights_knaves(rng, level):
     shown = "\n".join(f"{speaker}: {claim[0].upper()}{claim[1:]}." for speaker, claim in zip(people, says))
     code = ", ".join(written(claim, AS_PYTHON) for claim in claims)
     return Draft(
-        f"Everyone here is either {good} or {bad}. What {good} says is always true, and what {bad} says is always "
-        "false. ('Or' means one of the two or both; 'if X, then Y' is false only when X is true and Y is false.)\n"
-        f"{shown}\nWho is what?\nAnswer format: everybody with their role, "
-        f"separated by commas, such as Xenia is {bad}, Yuri is {good}",
+        f"Everyone here is either {good} or {bad}. What {good} says is always true, and what {bad} says is "
+        "always false. ('Or' means one of the two or both; 'if X, then Y' is false only when X is true and "
+        f"Y is false.)\n{shown}\nWho is what?\n"
+        f"Answer format: everybody with their role, separated by commas, such as Xenia is {bad}, Yuri is "
+        f"{good}",
         program=f"""
             from itertools import product
 
@@ -446,7 +456,7 @@ def new_conclusion_ok(data, answer):
 
 
 def forced(premises, assumed):
-    """What single premises force, one after the other: ([(name, value, premise number)], the broken premise or 0)."""
+    """What single premises force, in turn: ([(name, value, premise number)], the broken premise or 0)."""
     known, steps, before = dict(assumed), [], -1
     while len(steps) > before:
         before = len(steps)
@@ -464,9 +474,9 @@ def forced(premises, assumed):
 
 
 def derivation(premises, conclusions):
-    """(conclusion, its derivation in words) by forced steps, if need be from an assumption; None if that fails."""
+    """(conclusion, its derivation in words), by forced steps, if need be after an assumption; or None."""
     def say(steps):
-        return " ".join(f"By premise {number}, {'' if value else 'NOT '}{name}." for name, value, number in steps)
+        return " ".join(f"By premise {number}, {'NOT ' * (not value)}{name}." for name, value, number in steps)
 
     steps, _ = forced(premises, {})
     for at, (name, value, _) in enumerate(steps):
@@ -503,8 +513,9 @@ def propositional_logic(rng, level):
                                          for line, premise in zip(shown, premises))
     return Draft(
         "These premises are all true:\n" + "\n".join(f"{i}. {line}" for i, line in enumerate(shown, 1))
-        + f"\nFind one literal (one of the letters {', '.join(used)}, or NOT and a letter) that follows from them and "
-        "is not itself one of the premises.\nAnswer format: a letter, or NOT and a letter, such as NOT X",
+        + f"\nFind one literal (one of the letters {', '.join(used)}, or NOT and a letter) that follows from "
+        "them and is not itself one of the premises.\n"
+        "Answer format: a letter, or NOT and a letter, such as NOT X",
         program=f"""
             from itertools import product
 
@@ -528,8 +539,9 @@ def bit(answer):
     return {"0": 0, "no": 0, "1": 1, "yes": 1}[text(answer)]
 
 
-GATES = {"AND": (all, "int({})", " and "), "OR": (any, "int({})", " or "), "XOR": (lambda v: sum(v) % 2, "({}) % 2", " + "),
-         "NAND": (lambda v: not all(v), "int(not ({}))", " and "), "NOR": (lambda v: not any(v), "int(not ({}))", " or ")}
+# What a gate makes of a list of bits, and python's sign for it; the negations are written with "1 -".
+GATES = {"AND": (min, " and "), "OR": (max, " or "), "XOR": (lambda bits: sum(bits) % 2, " ^ "),
+         "NAND": (lambda bits: 1 - min(bits), " and "), "NOR": (lambda bits: 1 - max(bits), " or ")}
 
 
 @task("circuit_logic", "RG", "test", "logic", exact(bit))
@@ -545,15 +557,16 @@ def circuit_logic(rng, level):
             others = [name for name in value if name not in before]
             sources = before + rng.sample(others, min(len(others), rng.randint(1, 2) + (number == 1)))
             rng.shuffle(sources)
-            kind, negated = rng.choice(list(GATES)), [rng.random() < 0.3 for _ in sources]
-            compute, template, sign = GATES[kind]
-            value[f"g{number}"] = int(compute([value[name] != flip for name, flip in zip(sources, negated)]))
-            lines.append(f"g{number} = {kind}({', '.join('NOT ' * flip + name for name, flip in zip(sources, negated))})")
-            code.append(f"g{number} = " + template.format(sign.join(
-                (f"(not {name})" if sign == " + " else f"not {name}") if flip else name
-                for name, flip in zip(sources, negated))))
+            kind = rng.choice(list(GATES))
+            inputs_of = [(name, rng.random() < 0.3) for name in sources]  # name, negated?
+            compute, sign = GATES[kind]
+            value[f"g{number}"] = compute([value[name] ^ negated for name, negated in inputs_of])
+            text_of = ", ".join("NOT " * negated + name for name, negated in inputs_of)
+            code_of = sign.join("1 - " * negated + name for name, negated in inputs_of)
+            lines.append(f"g{number} = {kind}({text_of})")
+            code.append(f"g{number} = 1 - ({code_of})" if kind in ("NAND", "NOR") else f"g{number} = {code_of}")
     return Draft(
-        "A logic circuit (XOR is 1 when an odd number of its inputs is 1; NAND and NOR are AND and OR negated):\n"
+        "A logic circuit (XOR is 1 when an odd number of its inputs is 1; NAND is AND negated, NOR is OR negated):\n"
         + "\n".join(lines)
         + f"\nThe inputs are {start}. What is g{gates}?\nAnswer format: 0 or 1.",
         program="\n" + "\n".join(code) + f"\nprint(g{gates})",
@@ -587,9 +600,10 @@ def self_reference(rng, level):
                   "The number of false statements is composite."]
         claims += ["s[2] != s[3]", "true in (2, 3, 5, 7)", "false in (4, 6)"]
     return Draft(
-        "\n".join(f"Statement {i}: {line}" for i, line in enumerate(lines, 1)) + f"\nEach of these {size} statements is "
-        "either true or false. In how many of the ways to call them true or false is each statement true "
-        f"exactly when what it says is the case?{' (0 and 1 are neither prime nor composite.)' if size == 7 else ''}\n"
+        "\n".join(f"Statement {i}: {line}" for i, line in enumerate(lines, 1))
+        + f"\nEach of these {size} statements is either true or false. In how many of the ways to call them "
+        "true or false is each statement true exactly when what it says is the "
+        f"case?{' (0 and 1 are neither prime nor composite.)' if size == 7 else ''}\n"
         "Answer format: a whole number.",
         program=f"""
             from itertools import product
@@ -604,9 +618,9 @@ def self_reference(rng, level):
 
 
 # ------------------------------------------------------------------------------------------------------- syllogisms
-PEOPLE = ("bakers bankers barbers builders climbers dancers dentists doctors drivers farmers fishers gardeners golfers "
-          "hikers hunters jugglers lawyers miners painters pilots plumbers poets runners sailors singers skaters "
-          "swimmers tailors teachers writers").split()
+PEOPLE = ("bakers bankers barbers builders climbers dancers dentists doctors drivers farmers fishers gardeners "
+          "golfers hikers hunters jugglers lawyers miners painters pilots plumbers poets runners sailors singers "
+          "skaters swimmers tailors teachers writers").split()
 FORMS = {"All": "All {} are {}", "No": "No {} are {}", "Some": "Some {} are {}", "Some not": "Some {} are not {}"}
 KINDS_OF_PEOPLE = list(product((True, False), repeat=3))  # belongs to the first, second, third class?
 
@@ -638,7 +652,8 @@ def syllogism(rng, level):
         exists = [(f"there is at least one {classes[i][:-1]}", {kind for kind in KINDS_OF_PEOPLE if kind[i]})
                   for i in range(3)] + [(f"'{say(premise)}'", region(*premise)) for premise in premises
                                         if premise[0] in ("Some", "Some not")]
-        exists = [(why, [kind for kind in KINDS_OF_PEOPLE if kind in kinds - forbidden]) for why, kinds in exists]
+        exists = [(why, [kind for kind in KINDS_OF_PEOPLE if kind in kinds - forbidden])
+                  for why, kinds in exists]
         target, universal = region(*conclusion), conclusion[0] in ("All", "No")
         proofs = [(why, kinds) for why, kinds in exists if target.issuperset(kinds)]
         if valid == (target <= forbidden if universal else bool(proofs)):
@@ -658,15 +673,17 @@ def syllogism(rng, level):
         for kind in list(model):  # as few people as possible
             if all(any(other in kinds for other in model if other != kind) for kinds in needed):
                 model.remove(kind)
-        reasoning = ("Suppose there are just these people: " + " and ".join(f"one ({describe(kind)})" for kind in model)
-                     + f". Then every group has a member and both premises hold, but '{say(conclusion)}' is false.")
+        people = " and ".join(f"one ({describe(kind)})" for kind in model)
+        reasoning = (f"Suppose there are just these people: {people}. Then every group has a member and both "
+                     f"premises hold, but '{say(conclusion)}' is false.")
     checks = {"All": "all(m[{1}] for m in members if m[{0}])", "No": "not any(m[{0}] and m[{1}] for m in members)",
               "Some": "any(m[{0}] and m[{1}] for m in members)",
               "Some not": "any(m[{0}] and not m[{1}] for m in members)"}
     first, second, third = (checks[form].format(*pair) for form, *pair in (*premises, conclusion))
     return Draft(
-        f"Premises: {say(premises[0])}. {say(premises[1])}.\nConclusion: {say(conclusion)}.\nEvery group named here has "
-        "at least one member. Does the conclusion follow from the premises?\nAnswer format: Yes or No.",
+        f"Premises: {say(premises[0])}. {say(premises[1])}.\nConclusion: {say(conclusion)}.\nEvery group "
+        "named here has at least one member. Does the conclusion follow from the premises?\n"
+        "Answer format: Yes or No.",
         program=f"""
             from itertools import combinations, product
 
@@ -703,9 +720,10 @@ def ab(rng, level):
         if len(left + right) > 1 and result not in " ".join(tokens):
             break
     return Draft(
-        "A row of the tokens A#, #A, B# and #B is rewritten. Two neighbours change when their # signs face each other: "
-        "A# #A and B# #B vanish, A# #B becomes #B A#, and B# #A becomes #A B#. This goes on until nothing changes any "
-        f"more. What is left of this row?\n{' '.join(tokens)}\nAnswer format: the tokens separated by spaces.",
+        "A row of the tokens A#, #A, B# and #B is rewritten. Two neighbours change when their # signs face "
+        "each other: A# #A and B# #B vanish, A# #B becomes #B A#, and B# #A becomes #A B#. This goes on "
+        f"until nothing changes any more. What is left of this row?\n{' '.join(tokens)}\n"
+        "Answer format: the tokens separated by spaces.",
         program=f"""
             row = "{' '.join(tokens)}".split()
             rules = {{("A#", "#A"): [], ("B#", "#B"): [], ("A#", "#B"): ["#B", "A#"], ("B#", "#A"): ["#A", "B#"]}}
@@ -723,7 +741,8 @@ def ab(rng, level):
 
 def life_step(living, size):
     """The living cells after one step of the game of life on a board whose edges are joined."""
-    around = Counter(((r + i) % size, (c + j) % size) for r, c in living for i in (-1, 0, 1) for j in (-1, 0, 1) if i or j)
+    around = Counter(((r + i) % size, (c + j) % size) for r, c in living
+                     for i in (-1, 0, 1) for j in (-1, 0, 1) if i or j)
     return {cell for cell, count in around.items() if count == 3 or count == 2 and cell in living}
 
 
@@ -732,8 +751,8 @@ def life_board(living, size):
 
 
 LIFE_RULES = ("A cell has eight neighbours, and the edges are joined: left of the first column is the last one, above "
-              "the top row is the bottom row. In one step, a 1 stays 1 if two or three neighbours are 1, a 0 becomes 1 "
-              "if exactly three neighbours are 1, and every other cell becomes 0.")
+              "the top row is the bottom row. In one step, a 1 stays 1 if two or three neighbours are 1, a 0 "
+              "becomes 1 if exactly three neighbours are 1, and every other cell becomes 0.")
 
 
 def life_program(board, steps, printed):
@@ -748,7 +767,8 @@ def life_program(board, steps, printed):
 
             for step in range({steps}):
                 counts = [[neighbours(r, c) for c in range(n)] for r in range(n)]
-                board = [[int(counts[r][c] == 3 or board[r][c] and counts[r][c] == 2) for c in range(n)] for r in range(n)]
+                board = [[int(counts[r][c] == 3 or board[r][c] and counts[r][c] == 2) for c in range(n)]
+                         for r in range(n)]
             {printed}"""
 
 
@@ -768,8 +788,9 @@ def game_of_life(rng, level):
             result = life_step(result, size)
     board = life_board(start, size)
     return Draft(
-        f"The game of life on this {size} x {size} board:\n{grid_text(board)}\n{LIFE_RULES} What does the board look like "
-        f"after {steps} step{'s' * (steps > 1)}?\nAnswer format: the rows, one per line, entries separated by spaces.",
+        f"The game of life on this {size} x {size} board:\n{grid_text(board)}\n{LIFE_RULES} What does the "
+        f"board look like after {steps} step{'s' * (steps > 1)}?\n"
+        "Answer format: the rows, one per line, entries separated by spaces.",
         program=life_program(board, steps, 'print("\\n".join(" ".join(map(str, row)) for row in board))'),
         answer=grid_text(life_board(result, size)))
 
@@ -789,12 +810,14 @@ def game_of_life_halting(rng, level):
             living = {(r, c) for r in range(size) for c in range(size) if rng.random() < density}
         else:
             for _ in range(rng.randint(1, level)):
-                pattern = rng.choice(LIVING * 2 + DYING if level >= 4 and not dies else DYING if dies else LIVING).split("/")
+                patterns = DYING if dies else LIVING if level < 4 else LIVING * 2 + DYING
+                pattern = rng.choice(patterns).split("/")
                 pattern = rng.choice((pattern, pattern[::-1], list(zip(*pattern)), list(zip(*pattern[::-1]))))
                 top, left = rng.randrange(size), rng.randrange(size)
                 cells = {((top + r) % size, (left + c) % size) for r, row in enumerate(pattern)
                          for c, cell in enumerate(row) if cell == "1"}
-                crowd = {((r + i) % size, (c + j) % size) for r, c in cells for i in range(-2, 3) for j in range(-2, 3)}
+                crowd = {((r + i) % size, (c + j) % size) for r, c in cells
+                         for i in range(-2, 3) for j in range(-2, 3)}  # keep two cells apart
                 living |= cells if not crowd & living else set()
         later = living
         for _ in range(steps):
@@ -803,14 +826,15 @@ def game_of_life_halting(rng, level):
             break
     board = life_board(living, size)
     return Draft(
-        f"The game of life on this {size} x {size} board:\n{grid_text(board)}\n{LIFE_RULES} Are all cells 0 after {steps} "
-        "steps?\nAnswer format: True or False.",
+        f"The game of life on this {size} x {size} board:\n{grid_text(board)}\n{LIFE_RULES} Are all cells 0 "
+        f"after {steps} steps?\n"
+        "Answer format: True or False.",
         program=life_program(board, steps, "print(not any(map(any, board)))"),
         answer=str(dies))
 
 
 def brainf_cell(rng, code, nested):
-    """Code that moves to a fresh cell and sets it to `code` with a multiplying loop (nested: with two of them)."""
+    """Brainf code that moves on and sets a fresh cell to `code` with a multiplying loop (nested: with two)."""
     if nested:
         a, b = rng.randint(2, 4), rng.randint(2, 5)
         c = code // (a * b)
@@ -825,7 +849,7 @@ def brainf_cell(rng, code, nested):
 @task("bf", "RG", "test", "code", exact(string))
 def bf(rng, level):
     if level == 5:
-        word = rng.choice([word for word in WORDS if len(word) in (5, 6)] + [str(rng.randint(10000, 999999))] * 150)
+        word = pick_word(rng, 5, 6) if rng.random() < 0.6 else str(rng.randint(10000, 999999))
     else:
         word = rng.choice(WORDS)[:level] if level > 1 else chr(rng.choice((65, 97)) + rng.randrange(26))
     codes = [ord(letter) for letter in word]
@@ -843,10 +867,11 @@ def bf(rng, level):
         used = 2 if pairs and len(codes) > 1 else 1
         last, codes = codes[used - 1], codes[used:]
     return Draft(
-        f"What does this program print?\n{program}\nIt works on a tape of cells that start at 0 and hold 0 to 255 (255 + 1 "
-        "is 0). > and < move to the next and the previous cell, + and - add and subtract 1 in the current cell, . prints "
-        "the character with the code in the cell. [ jumps behind the matching ] if the cell is 0, and ] jumps back to the "
-        "matching [ if it is not 0.\nAnswer format: the printed characters.",
+        f"What does this program print?\n{program}\nIt works on a tape of cells that start at 0 and hold 0 "
+        "to 255 (255 + 1 is 0). > and < move to the next and the previous cell, + and - add and subtract 1 "
+        "in the current cell, . prints the character with the code in the cell. [ jumps behind the matching "
+        "] if the cell is 0, and ] jumps back to the matching [ if it is not 0.\n"
+        "Answer format: the printed characters.",
         program=f"""
             code = "{program}"
             match, stack = {{}}, []

@@ -1,7 +1,7 @@
-"""Reasoning-Gym tasks about searching, planning and shortest ways (names are the suite's, texts and code are ours).
+"""Reasoning-Gym tasks about searching, planning, shortest ways (names are the suite's, texts and code are ours).
 
-Games are told by one function each: `x_moves(.., state)` lists what is possible in a state as pairs (move, next
-state). `bfs` finds plans with it, and `replay` checks an answer move by move.
+Every game is one function, `x_moves(..)`, that gives the pairs (move, next state) of a state: `bfs` finds plans
+with it, and `replay` checks an answer move by move.
 """
 import re
 
@@ -67,21 +67,22 @@ def needle_haystack(rng, level):
 
 # Common words that have many neighbours with one other letter.
 SHORT_WORDS = (
-    "bad bag ban bar bat bed bee beg bet bid big bit bow box boy bug bun bus but buy can cap car cat cob cod cog cot "
-    "cow cub cup cut day den dig dim dip dog dot dry dug fan far fat fed fig fin fit fix fog for fox fun fur gap gas "
-    "get gum gun gut had ham hat hay hen hid him hip hit hog hop hot hug hut jam jar jet job jog jug key kid kit lab "
-    "lap law lay leg let lid lie lip lit log lot low mad man map mat men met mix mop mud mug nap net nod nut oar pan "
-    "pat paw pay pen pet pie pig pin pit pot pub put rag ram ran rat raw ray red rib rid rim rip rob rod row rub rug "
-    "run sad sat saw say set sew sip sit son sun tab tag tan tap tar tax ten tie tin tip toe ton top toy tub tug van "
-    "vet wag war wax way web wet wig win yes yet "
-    "back bake bald ball band bank bare bark barn base bath bead beam bean bear beat bell belt bend best bike bill "
-    "bind bird bite boat bold bone book boot bore born bowl cage cake call calm came cane cape card care cart case "
-    "cash cast cave cell coal coat code coin cold cone cook cool cord core cork corn cost dame dare dark date deal "
-    "dear desk dine dock doll door face fact fade fair fall fame fare farm fast fate fear feel fell file fill film "
-    "find fine fire firm five fold fond food foot fork form fort game gate gave gear gold gone hair half hall hand "
-    "hang hard hare harm hate head heal heap hear heat hell help hide hill hint hire hold hole home hood hook horn "
-    "host lace lake lamb lamp land lane last late lead leaf lean line link list live load loan lock look lord lose "
-    "lost made mail main make male mall mark mask mate meal mean meat meet melt mild mile milk mill mind mine mint "
+    "bad bag ban bar bat bed bee beg bet bid big bit bow box boy bug bun bus but buy can cap car cat cob cod "
+    "cog cot cow cub cup cut day den dig dim dip dog dot dry dug fan far fat fed fig fin fit fix fog for fox "
+    "fun fur gap gas get gum gun gut had ham hat hay hen hid him hip hit hog hop hot hug hut jam jar jet job "
+    "jog jug key kid kit lab lap law lay leg let lid lie lip lit log lot low mad man map mat men met mix mop "
+    "mud mug nap net nod nut oar pan pat paw pay pen pet pie pig pin pit pot pub put rag ram ran rat raw ray "
+    "red rib rid rim rip rob rod row rub rug run sad sat saw say set sew sip sit son sun tab tag tan tap tar "
+    "tax ten tie tin tip toe ton top toy tub tug van vet wag war wax way web wet wig win yes yet "
+    "back bake bald ball band bank bare bark barn base bath bead beam bean bear beat bell belt bend best "
+    "bike bill bind bird bite boat bold bone book boot bore born bowl cage cake call calm came cane cape "
+    "card care cart case cash cast cave cell coal coat code coin cold cone cook cool cord core cork corn "
+    "cost dame dare dark date deal dear desk dine dock doll door face fact fade fair fall fame fare farm "
+    "fast fate fear feel fell file fill film find fine fire firm five fold fond food foot fork form fort "
+    "game gate gave gear gold gone hair half hall hand hang hard hare harm hate head heal heap hear heat "
+    "hell help hide hill hint hire hold hole home hood hook horn host lace lake lamb lamp land lane last "
+    "late lead leaf lean line link list live load loan lock look lord lose lost made mail main make male "
+    "mall mark mask mate meal mean meat meet melt mild mile milk mill mind mine mint "
     "miss mode mood moon more most nail name near neat neck nest nice nine nose note").split()
 
 
@@ -97,9 +98,9 @@ def ladder_ok(data, answer):
 
 @task("word_ladder", "RG", "train", "search", ladder_ok)
 def word_ladder(rng, level):
-    letters, length, ladder = 3 if level < 3 else rng.choice((3, 4)), rng.randint(grow(level, 3, 6), grow(level, 4, 7)), []
-    pool = [word for word in SHORT_WORDS if len(word) == letters]
-    while len(ladder) < length:  # no word of the ladder is next to an earlier one, so there is no short cut in it
+    letters, length = 3 if level < 3 else rng.choice((3, 4)), rng.randint(grow(level, 3, 6), grow(level, 4, 7))
+    pool, ladder = [word for word in SHORT_WORDS if len(word) == letters], []
+    while len(ladder) < length:  # no word is next to an earlier one, so there is no short cut in the ladder
         following = [word for word in pool if one_letter_apart(word, ladder[-1])
                      and not any(one_letter_apart(word, before) or word == before for before in ladder[:-1])
                      ] if ladder else pool
@@ -107,8 +108,8 @@ def word_ladder(rng, level):
     others = rng.sample([word for word in pool if word not in ladder], grow(level, 12, 40) - length)
     words = sorted(ladder + others)
     return Draft(
-        f"Turn the word {ladder[0]} into the word {ladder[-1]}. Every step changes exactly one letter and gives another "
-        f"of these words, none of them twice:\n{' '.join(words)}\n"
+        f"Turn the word {ladder[0]} into the word {ladder[-1]}. Every step changes exactly one letter and "
+        f"gives another of these words, none of them twice:\n{' '.join(words)}\n"
         "Answer format: all words from the first to the last, separated by commas.",
         program=f"""
             words = "{' '.join(words)}".split()
@@ -126,11 +127,13 @@ def word_ladder(rng, level):
 
 
 def cryptarithm_ok(data, answer):
-    digits = {letter.upper(): int(digit) for letter, digit in mapping(answer).items() if re.fullmatch("[0-9]", digit)}
+    digits = {letter.upper(): digit for letter, digit in mapping(answer).items()}
     words = [*data["addends"], data["total"]]
-    values = [int("".join(str(digits[letter]) for letter in word)) for word in words]
-    return (set(digits) == set("".join(words)) and len(set(digits.values())) == len(digits) == len(mapping(answer))
-            and all(digits[word[0]] for word in words) and sum(values[:-1]) == values[-1])
+    if set(digits) != set("".join(words)) or not all(re.fullmatch("[0-9]", digit) for digit in digits.values()):
+        return False
+    numbers = ["".join(digits[letter] for letter in word) for word in words]
+    return (len(set(digits.values())) == len(digits) == len(mapping(answer))
+            and all(number[0] != "0" for number in numbers) and sum(map(int, numbers[:-1])) == int(numbers[-1]))
 
 
 @task("cryptarithm", "RG", "train", "search", cryptarithm_ok)
@@ -143,8 +146,8 @@ def cryptarithm(rng, level):
     letters = dict(zip(seen, rng.sample("ABCDEFGHIJKLMNOPQRST", len(seen))))
     *addends, total = ("".join(letters[digit] for digit in str(number)) for number in numbers)
     return Draft(
-        f"{' + '.join(addends)} = {total}\nIn this sum every letter stands for one digit, different letters stand for "
-        "different digits, and no number begins with 0. Find digits that make the sum right.\n"
+        f"{' + '.join(addends)} = {total}\nIn this sum every letter stands for one digit, different letters "
+        "stand for different digits, and no number begins with 0. Find digits that make the sum right.\n"
         "Answer format: each letter with its digit, separated by commas, such as X=4, Y=0",
         program=f"""
             addends, total = {addends}, "{total}"
@@ -189,8 +192,8 @@ def graph_color(rng, level):
     edges = sorted(rng.sample(pairs, grow(level, 6, 20)))
     shown = ", ".join(f"{a}-{b}" for a, b in edges)
     return Draft(
-        f"A graph has the vertices 0 to {vertices - 1} and these edges: {shown}. Give every vertex one of the colours 1 to "
-        f"{colours} so that the two ends of every edge have different colours.\n"
+        f"A graph has the vertices 0 to {vertices - 1} and these edges: {shown}. Give every vertex one of "
+        f"the colours 1 to {colours} so that the two ends of every edge have different colours.\n"
         'Answer format: a JSON object from vertices to colours, such as {"17": 2, "18": 1}',
         program=f"""
             import json
@@ -219,8 +222,9 @@ def puzzle24(rng, level):
     while not reaches(numbers, 24):
         numbers = [rng.randint(1, 13 if level == 5 else 8 + level // 2) for _ in range(4)]
     return Draft(
-        f"Make 24 from the numbers {', '.join(map(str, numbers))}. Every number is used exactly once; + - * / and "
-        "parentheses are allowed, as often as needed.\nAnswer format: one expression, such as 30 - 2 * (5 - 2)",
+        f"Make 24 from the numbers {', '.join(map(str, numbers))}. Every number is used exactly once; + - * "
+        "/ and parentheses are allowed, as often as needed.\n"
+        "Answer format: one expression, such as 30 - 2 * (5 - 2)",
         program=code(numbers_program(numbers, 24), "print(found)"),
         data={"numbers": numbers, "target": 24})
 
@@ -233,8 +237,9 @@ def countdown(rng, level):
         target, _ = random_expression(rng, numbers)
     rng.shuffle(numbers)
     return Draft(
-        f"Reach {target} with the numbers {', '.join(map(str, numbers))}. All of them have to be used, each exactly once, "
-        "with + - * / and parentheses.\nAnswer format: one expression, such as (8 - 1) * 60 + 2",
+        f"Reach {target} with the numbers {', '.join(map(str, numbers))}. All of them have to be used, each "
+        "exactly once, with + - * / and parentheses.\n"
+        "Answer format: one expression, such as (8 - 1) * 60 + 2",
         program=code(numbers_program(numbers, target, whole=True), "print(found)"),
         data={"numbers": numbers, "target": target})
 
@@ -248,8 +253,9 @@ def mini_sudoku(rng, level):
     puzzle = sudoku(rng, 4, grow(level, 6, 11) + rng.randint(0, 1))
     shown = grid_text([[digit or "_" for digit in row] for row in puzzle])
     return Draft(
-        f"Fill the blanks (_) of this small sudoku:\n{shown}\nEvery row, every column and every 2 x 2 corner block holds "
-        "each of the numbers 1 to 4 once.\nAnswer format: the four full rows, one per line, numbers separated by spaces.",
+        f"Fill the blanks (_) of this small sudoku:\n{shown}\nEvery row, every column and every 2 x 2 corner "
+        "block holds each of the numbers 1 to 4 once.\n"
+        "Answer format: the four full rows, one per line, numbers separated by spaces.",
         program=code(sudoku_program(puzzle), print_grid("grid")),
         data={"puzzle": puzzle})
 
@@ -259,8 +265,9 @@ def sudoku_9x9(rng, level):
     puzzle = sudoku(rng, 9, grow(level, 25, 50) + rng.randint(0, 2))
     shown = grid_text([[digit or "_" for digit in row] for row in puzzle])
     return Draft(
-        f"Solve this sudoku, in which _ marks a blank:\n{shown}\nEvery row, every column and each of the nine 3 x 3 blocks "
-        "holds the digits 1 to 9.\nAnswer format: the nine full rows, one per line, digits separated by spaces.",
+        f"Solve this sudoku, in which _ marks a blank:\n{shown}\nEvery row, every column and each of the "
+        "nine 3 x 3 blocks holds the digits 1 to 9.\n"
+        "Answer format: the nine full rows, one per line, digits separated by spaces.",
         program=code(sudoku_program(puzzle), print_grid("grid")),
         data={"puzzle": puzzle})
 
@@ -268,7 +275,8 @@ def sudoku_9x9(rng, level):
 def futoshiki_ok(data, answer):
     found, puzzle = symbols(answer), data["puzzle"]
     size = len(puzzle)
-    square = [["_123456".index(digit) for digit in found[start:start + size]] for start in range(0, len(found), size)]
+    square = [["_123456".index(digit) for digit in found[start:start + size]]
+              for start in range(0, len(found), size)]
     return (len(square) == size and is_latin(square) and all(1 <= digit <= size for row in square for digit in row)
             and all(given in (0, digit) for row, line in zip(puzzle, square) for given, digit in zip(row, line))
             and all(square[r][c] < square[i][j] for (r, c), (i, j) in data["less"]))
@@ -286,9 +294,10 @@ def futoshiki(rng, level):
     less = sorted(rng.sample(pairs, rng.randint(size, min(2 * size, len(pairs)))))
     signs = ", ".join(f"({r + 1},{c + 1}) < ({i + 1},{j + 1})" for (r, c), (i, j) in less)
     return Draft(
-        f"Fill the zeros of this {size} x {size} grid so that every row and every column holds each of the numbers 1 to "
-        f"{size} once:\n{grid_text(puzzle)}\nThese inequalities must hold, where (2,1) is the first cell of the second "
-        f"row: {signs}.\nAnswer format: the full rows, one per line, numbers separated by spaces.",
+        f"Fill the zeros of this {size} x {size} grid so that every row and every column holds each of the "
+        f"numbers 1 to {size} once:\n{grid_text(puzzle)}\nThese inequalities must hold, where (2,1) is the "
+        f"first cell of the second row: {signs}.\n"
+        "Answer format: the full rows, one per line, numbers separated by spaces.",
         program=f"""
             rows = {puzzle}
             grid = {{(r, c): number for r, row in enumerate(rows) for c, number in enumerate(row)}}
@@ -352,9 +361,9 @@ def jugs(rng, level):
             continue
     shown = ", ".join(f"{name} holds {size} litres" for name, size in zip("ABCD", sizes))
     return Draft(
-        f"You have {count} empty jugs ({shown}) and a tap with as much water as you like. The moves are 'fill X' (to the "
-        "brim), 'empty X' (pour it away) and 'pour X->Y' (until X is empty or Y is full). Get exactly "
-        f"{target} litres into one of the jugs.\n"
+        f"You have {count} empty jugs ({shown}) and a tap with as much water as you like. The moves are "
+        "'fill X' (to the brim), 'empty X' (pour it away) and 'pour X->Y' (until X is empty or Y is full). "
+        f"Get exactly {target} litres into one of the jugs.\n"
         'Answer format: the moves as a JSON list of texts, in the form ["fill X", "pour X->Y", "empty Y"]',
         program=code("import json\n" + BFS_CODE, f"""
             sizes = {sizes}
@@ -375,20 +384,20 @@ def jugs(rng, level):
         data={"sizes": sizes, "target": target})
 
 
-KNIGHT_JUMPS = [(i, j) for i in (-2, -1, 1, 2) for j in (-2, -1, 1, 2) if abs(i) != abs(j)]
+def is_jump(one, other):
+    """Does a knight get from one square to the other, such as from A1 to B3?"""
+    return {abs(ord(one[0]) - ord(other[0])), abs(int(one[1]) - int(other[1]))} == {1, 2}
 
 
 def knight_moves(squares):
-    """moves(state) on a board of these squares; a state is (white squares, black squares, who moves: w or B)."""
-    reach = {one: [other for other in squares
-                   if (ord(one[0]) - ord(other[0]), int(one[1]) - int(other[1])) in KNIGHT_JUMPS] for one in squares}
-
+    """moves(state) on a board of these squares; a state is (white squares, black squares, w or B to move)."""
     def moves(state):
         white, black, side = state
-        for one in white if side == "w" else black:
-            for other in reach[one]:
-                if other not in white + black:
-                    moved = tuple(sorted([other, *(white if side == "w" else black)], key=lambda s: (s == one, s)))[:-1]
+        own = white if side == "w" else black
+        for one in own:
+            for other in squares:
+                if is_jump(one, other) and other not in white + black:
+                    moved = tuple(sorted({*own, other} - {one}))
                     yield f"{side},{one},{other}", (moved, black, "B") if side == "w" else (white, moved, "w")
     return moves
 
@@ -404,13 +413,14 @@ def knights_ok(data, answer):
 
 @task("knight_swap", "RG", "train", "search", knights_ok)
 def knight_swap(rng, level):
-    possible, knights, low, high = rng.random() < 0.8, 1 if level < 3 else 2, grow(level, 2, 8), grow(level, 8, 20)
+    possible, knights = rng.random() < 0.8, 1 if level < 3 else 2
+    low, high = grow(level, 2, 8), grow(level, 8, 20)
     board = [column + row for column in ("ABC" if level < 3 else "ABCD") for row in "1234"]
     while True:
         squares = []
         while len(squares) < rng.randint(6, 9):  # grow the board by knight's moves
-            near = [square for square in board if square not in squares and (not squares or any(
-                (ord(square[0]) - ord(one[0]), int(square[1]) - int(one[1])) in KNIGHT_JUMPS for one in squares))]
+            near = [square for square in board if square not in squares
+                    and (not squares or any(is_jump(square, one) for one in squares))]
             if not near:
                 break
             squares.append(rng.choice(near))
@@ -425,11 +435,12 @@ def knight_swap(rng, level):
             break
     white, black, side = start
     return Draft(
-        f"A board has only these squares (column letter and row number): {', '.join(squares)}. White knights (w) stand on "
-        f"{' and '.join(white)}, black knights (B) on {' and '.join(black)}. Knights move as in chess, two squares along a "
-        "row or column and one to the side, and only to empty squares of this board. The sides move in turn, "
-        f"{'white' if side == 'w' else 'black'} first, one knight at a time. At the end white knights shall stand where "
-        "the black ones stood at first, and the other way round. Find such moves, or answer No if it is impossible.\n"
+        f"A board has only these squares (column letter and row number): {', '.join(squares)}. White knights "
+        f"(w) stand on {' and '.join(white)}, black knights (B) on {' and '.join(black)}. Knights move as in "
+        "chess, two squares along a row or column and one to the side, and only to empty squares of this "
+        f"board. The sides move in turn, {'white' if side == 'w' else 'black'} first, one knight at a time. "
+        "At the end white knights shall stand where the black ones stood at first, and the other way round. "
+        "Find such moves, or answer No if it is impossible.\n"
         'Answer format: a JSON list of moves "side,from,to", such as ["w,E5,F7", "B,G5,E6"], or No.',
         program=code("import json\n" + BFS_CODE, f"""
             squares = {squares}
@@ -490,7 +501,7 @@ def sokoban(rng, level):
         walls = {square for square in range(width * width) if square not in floor}
         player, *goals = rng.sample(floor, count + 1)
         start = player, frozenset(goals)
-        # Pull boxes away from the goals, state by state: what is found after so many steps is solved by as many moves.
+        # Pull boxes away from the goals, state by state: as many moves solve what is found after `depth` steps.
         depth, layer, seen, far = 0, [start], {start}, []
         while layer and len(seen) < 2500 and depth < depths[-1]:
             depth += 1
@@ -510,9 +521,10 @@ def sokoban(rng, level):
         for square in range(row * width, row * width + width)) for row in range(width)]
     board_text = "\n".join(board)
     return Draft(
-        f"A warehouse:\n{board_text}\n+ is a wall, - floor, * the player, @ a box, X a goal, $ a box on a goal and % the "
-        "player on a goal. The player walks up, down, left or right (U D L R). Walking into a box pushes it one square "
-        "further if nothing (no wall, no other box) is behind it; boxes cannot be pulled. Bring every box onto a goal.\n"
+        f"A warehouse:\n{board_text}\n+ is a wall, - floor, * the player, @ a box, X a goal, $ a box on a "
+        "goal and % the player on a goal. The player walks up, down, left or right (U D L R). Walking into a "
+        "box pushes it one square further if nothing (no wall, no other box) is behind it; boxes cannot be "
+        "pulled. Bring every box onto a goal.\n"
         "Answer format: the moves as letters without spaces, such as RRUL",
         program=code(BFS_CODE, f"""
             board = "{''.join(board)}"
@@ -543,8 +555,9 @@ def hanoi_moves(pegs):
     def moves(state):
         for disk, peg in enumerate(state):
             for to in range(1, pegs + 1):
-                if to != peg and not {peg, to} & set(state[:disk]):  # no smaller disk above it, nor on the target
-                    yield f"move disk {disk + 1} from peg {peg} to peg {to}", (*state[:disk], to, *state[disk + 1:])
+                if to != peg and not {peg, to} & set(state[:disk]):  # no smaller disk on it, nor on the target
+                    after = (*state[:disk], to, *state[disk + 1:])
+                    yield f"move disk {disk + 1} from peg {peg} to peg {to}", after
     return moves
 
 
@@ -561,12 +574,12 @@ def tower_of_hanoi(rng, level):
     while not set(start) - {target}:
         start = (rng.randint(1, pegs),) * disks if level == 1 else tuple(rng.randint(1, pegs) for _ in range(disks))
     best = bfs(start, hanoi_moves(pegs), lambda state: set(state) == {target})
-    stacks = "; ".join(f"peg {peg}: " + (", ".join(str(disk + 1) for disk in reversed(range(disks)) if start[disk] == peg)
-                                         or "empty") for peg in range(1, pegs + 1))
+    piles = [[str(disk + 1) for disk in reversed(range(disks)) if start[disk] == peg] for peg in range(1, pegs + 1)]
+    stacks = "; ".join(f"peg {peg}: {', '.join(pile) or 'empty'}" for peg, pile in enumerate(piles, 1))
     return Draft(
-        f"The disks 1 (smallest) to {disks} (largest) lie on {pegs} pegs, listed from the bottom to the top: {stacks}. "
-        f"Bring all of them onto peg {target}. A move takes the top disk of a peg to another peg, and never onto a smaller "
-        f"disk. At most {10 * len(best) + 10} moves are allowed.\n"
+        f"The disks 1 (smallest) to {disks} (largest) lie on {pegs} pegs, listed from the bottom to the top: "
+        f"{stacks}. Bring all of them onto peg {target}. A move takes the top disk of a peg to another peg, "
+        f"and never onto a smaller disk. At most {10 * len(best) + 10} moves are allowed.\n"
         "Answer format: one move per line, in the form: Move disk 8 from Peg 7 to Peg 9",
         program=code(BFS_CODE, f"""
             start = {start}  # the pegs of disk 1, disk 2, ..
@@ -596,8 +609,9 @@ def binary_alternation(rng, level):
         few = min(rng.sample("01", 2), key=bits.count)
         swaps, bits[bits.index(few)] = -1, "1" if few == "0" else "0"
     return Draft(
-        f"How many swaps of two characters, which need not be neighbours, does it take at least to make {''.join(bits)} "
-        "alternate, so that no two neighbours are equal? If it is impossible, the answer is -1.\n"
+        "How many swaps of two characters, which need not be neighbours, does it take at least to make "
+        f"{''.join(bits)} alternate, so that no two neighbours are equal? If it is impossible, the answer is "
+        "-1.\n"
         "Answer format: a whole number.",
         program=f"""
             s = "{''.join(bits)}"
@@ -635,8 +649,9 @@ def maze(rng, level):
             for r in range(size)]
     grid_lines = "\n".join(grid)
     return Draft(
-        f"In this maze {wall} is a wall, {passage} a passage, {first} the start and {last} the goal:\n{grid_lines}\nOne "
-        "step goes up, down, left or right. How many steps does the shortest way from the start to the goal take?\n"
+        f"In this maze {wall} is a wall, {passage} a passage, {first} the start and {last} the "
+        f"goal:\n{grid_lines}\nOne step goes up, down, left or right. How many steps does the shortest way "
+        "from the start to the goal take?\n"
         "Answer format: a whole number.",
         program=f"""
             grid = {grid}
@@ -674,9 +689,10 @@ def shortest_path(rng, level):
     grid = [["*" if (r, c) == start else "#" if (r, c) == goal else "O" if (r, c) in cells else "X"
              for c in range(columns)] for r in range(rows)]
     return Draft(
-        f"Find a shortest way from * to # in this grid. O is open, X is blocked, and a step goes up, down, left or right.\n"
-        f"{grid_text(grid)}\nAnswer format: the steps as words separated by spaces, such as up down up; or infeasible if "
-        "there is no way.",
+        "Find a shortest way from * to # in this grid. O is open, X is blocked, and a step goes up, down, "
+        f"left or right.\n{grid_text(grid)}\n"
+        "Answer format: the steps as words separated by spaces, such as up down up; or infeasible if there "
+        "is no way.",
         program=code(BFS_CODE, f"""
             rows = {[" ".join(row) for row in grid]}
             grid = {{(r, c): sign for r, row in enumerate(rows) for c, sign in enumerate(row.split())}}
@@ -684,9 +700,8 @@ def shortest_path(rng, level):
 
             def moves(cell):
                 r, c = cell
-                for word, after in [("up", (r - 1, c)), ("down", (r + 1, c)), ("left", (r, c - 1)), ("right", (r, c + 1))]:
-                    if grid.get(after, "X") != "X":
-                        yield word, after
+                steps = {{"up": (r - 1, c), "down": (r + 1, c), "left": (r, c - 1), "right": (r, c + 1)}}
+                return [(word, after) for word, after in steps.items() if grid.get(after, "X") != "X"]
 
             path = bfs(start, moves, lambda cell: grid[cell] == "#")
             print("infeasible" if path is None else " ".join(path))"""),
@@ -719,17 +734,19 @@ def quantum_lock(rng, level):
     plan = None
     while not plan or not grow(level, 2, 6) <= len(plan) <= grow(level, 4, 10):
         lights = rng.sample(["any", rng.choice(("red", "green")), rng.choice(("any", "red", "green"))], 3)
-        buttons = [(name, *rng.choice((("+", rng.randint(1, 9)), ("-", rng.randint(1, 9)), ("*", rng.randint(2, 3)))), when)
-                   for name, when in zip("ABC", lights)]
+        effects = [rng.choice((("+", rng.randint(1, 9)), ("-", rng.randint(1, 9)), ("*", rng.randint(2, 3))))
+                   for _ in lights]
+        buttons = [(name, *effect, when) for name, effect, when in zip("ABC", effects, lights)]
         start, target = rng.randint(0, 3), rng.randint(5, 50)
         plan = bfs((start, "red"), lock_moves(buttons), lambda state, target=target: state[0] == target)
     words = {"+": "adds {}", "-": "subtracts {}", "*": "multiplies by {}"}
-    lines = "\n".join(f"{name} {words[sign].format(number)}" + (f", but only when the light is {when}" * (when != "any"))
+    lines = "\n".join(f"{name} {words[sign].format(number)}" + f", but only when the light is {when}" * (when != "any")
                       for name, sign, number, when in buttons)
     return Draft(
-        f"A lock shows the number {start} and a red light. It has three buttons that change the number:\n{lines}\nAfter "
-        "every press the light changes from red to green or back, also when the button did nothing. The number must never "
-        f"leave the range -{LOCK_LIMIT} to {LOCK_LIMIT}. Bring the number to {target} with as few presses as possible.\n"
+        f"A lock shows the number {start} and a red light. It has three buttons that change the "
+        f"number:\n{lines}\nAfter every press the light changes from red to green or back, also when the "
+        f"button did nothing. The number must never leave the range -{LOCK_LIMIT} to {LOCK_LIMIT}. Bring the "
+        f"number to {target} with as few presses as possible.\n"
         "Answer format: the buttons in order, such as X -> Y -> X",
         program=code(BFS_CODE, f"""
             buttons = {buttons}

@@ -105,8 +105,8 @@ def manipulate_matrix(rng, level):
                 result = after
     steps = "\n".join(sentences)
     return Draft(
-        f"Start with this matrix:\n{grid_text(m)}\nDo the following, one after the other (rows and columns are counted "
-        f"from 1):\n{steps}\nWhat is the result?\n{AS_ROWS}",
+        f"Start with this matrix:\n{grid_text(m)}\nDo the following, one after the other (rows and columns "
+        f"are counted from 1):\n{steps}\nWhat is the result?\n{AS_ROWS}",
         program=code(f"m = {m}", *lines, PRINT_MATRIX),
         answer=grid_text(result))
 
@@ -123,7 +123,8 @@ def spiral_matrix(rng, level):
             down, right = right, -down
         r, c = r + down, c + right
     return Draft(
-        f"List the entries of this matrix along a clockwise spiral from the top left corner to the middle:\n{grid_text(m)}\n"
+        "List the entries of this matrix along a clockwise spiral from the top left corner to the "
+        f"middle:\n{grid_text(m)}\n"
         "Answer format: the entries separated by spaces.",
         program=f"""
             m = {m}
@@ -143,10 +144,11 @@ def binary_matrix(rng, level):
         zero = rng.uniform(0.1, 0.3)
         m = [[int(rng.random() > zero) for _ in range(size)] for _ in range(size)]
         zeros = [(r, c) for r in range(size) for c in range(size) if m[r][c] == 0]
-        result = [[min((abs(r - i) + abs(c - j) for i, j in zeros), default=0) for c in range(size)] for r in range(size)]
+        result = [[min((abs(r - i) + abs(c - j) for i, j in zeros), default=0) for c in range(size)]
+                  for r in range(size)]
     return Draft(
-        f"Replace every entry of this matrix by its distance to the nearest 0:\n{grid_text(m)}\nThe distance is the number "
-        f"of steps up, down, left or right, so a 0 stays 0.\n{AS_ROWS}",
+        f"Replace every entry of this matrix by its distance to the nearest 0:\n{grid_text(m)}\nThe distance "
+        f"is the number of steps up, down, left or right, so a 0 stays 0.\n{AS_ROWS}",
         program=code(f"""
             m = {m}
             n = {size}
@@ -166,7 +168,8 @@ def rotten_oranges(rng, level):
     size, reachable = grow(level, 3, 10), rng.random() > 0.25
     while True:
         empty, rotten = rng.uniform(0.1, 0.35), rng.uniform(0.02, 0.15)
-        grid = [[rng.choices((0, 1, 2), (empty, 1 - empty - rotten, rotten))[0] for _ in range(size)] for _ in range(size)]
+        weights = (empty, 1 - empty - rotten, rotten)
+        grid = [rng.choices((0, 1, 2), weights, k=size) for _ in range(size)]
         cells = [(r, c) for r in range(size) for c in range(size)]
         fresh, bad = ({(r, c) for r, c in cells if grid[r][c] == kind} for kind in (1, 2))
         minutes = 0
@@ -176,9 +179,10 @@ def rotten_oranges(rng, level):
         if (minutes > 0 if reachable else minutes < 0) or minutes == 0 and rng.random() < 0.05:
             break
     return Draft(
-        f"In this box 0 is an empty place, 1 a fresh orange and 2 a rotten one:\n{grid_text(grid)}\nEvery minute, all fresh "
-        "oranges directly above, below, left or right of a rotten one rot as well. After how many minutes is no fresh "
-        "orange left? If some stay fresh for ever, the answer is -1.\nAnswer format: a whole number.",
+        f"In this box 0 is an empty place, 1 a fresh orange and 2 a rotten one:\n{grid_text(grid)}\nEvery "
+        "minute, all fresh oranges directly above, below, left or right of a rotten one rot as well. After "
+        "how many minutes is no fresh orange left? If some stay fresh for ever, the answer is -1.\n"
+        "Answer format: a whole number.",
         program=f"""
             grid = {grid}
             n = {size}
@@ -209,8 +213,9 @@ def largest_island(rng, level):
                     island.append(other)
         largest = max(largest, len(island))
     return Draft(
-        f"On this map 1 is land and 0 is water:\n{grid_text(grid)}\nPieces of land belong to one island if they touch at a "
-        "side (not only at a corner). How many 1s has the largest island? Without any land the answer is 0.\n"
+        f"On this map 1 is land and 0 is water:\n{grid_text(grid)}\nPieces of land belong to one island if "
+        "they touch at a side (not only at a corner). How many 1s has the largest island? Without any land "
+        "the answer is 0.\n"
         "Answer format: a whole number.",
         program=f"""
             grid = {grid}
@@ -228,21 +233,23 @@ def largest_island(rng, level):
 @task("rectangle_count", "RG", "train", "spatial", exact(integer))
 def rectangle_count(rng, level):
     rows, columns, wanted = grow(level, 10, 16), grow(level, 10, 30), rng.randint(1, grow(level, 4, 8))
-    drawn, taken, count = set(), set(), 0
-    for _ in range(60):
-        height, width = (rng.randint(3, side * rng.choice((1, 1, 2)) // 3 + 1) for side in (rows, columns))
+    drawn, covered, count = set(), set(), 0
+    frame = level >= 3 and rng.random() < 0.5  # a large one first, so that others come to lie inside
+    for attempt in range(60):
+        height, width = (rng.randint(side // 2, side) if frame and attempt == 0 else
+                         rng.randint(3, side * rng.choice((1, 1, 2)) // 3 + 1) for side in (rows, columns))
         top, left = rng.randint(0, rows - height), rng.randint(0, columns - width)
         area = {(r, c) for r in range(top, top + height) for c in range(left, left + width)}
         outline = {(r, c) for r, c in area if r in (top, top + height - 1) or c in (left, left + width - 1)}
         halo = {(r + i, c + j) for r, c in outline for i in (-1, 0, 1) for j in (-1, 0, 1)}
-        if count < wanted and not taken & halo:
-            drawn, count = drawn | outline, count + 1
-            taken |= outline if level >= 3 else area  # from level 3 on, one may lie inside another
+        nested = covered & halo or drawn & area  # inside or round another one: from level 3 on
+        if count < wanted and not drawn & halo and (level >= 3 or not nested):
+            drawn, covered, count = drawn | outline, covered | area, count + 1
     picture = ["".join("#" if (r, c) in drawn else "." for c in range(columns)) for r in range(rows)]
     lines = "\n".join(picture)
     return Draft(
-        f"How many rectangles are drawn in this picture?\n{lines}\nOnly their outlines are drawn, with #. They do not "
-        "touch or cross each other" + (", but one may lie inside another" if level >= 3 else "") + ".\n"
+        f"How many rectangles are drawn in this picture?\n{lines}\nOnly their outlines are drawn, with #. "
+        f"They do not touch or cross each other{', but one may lie inside another' * (level >= 3)}.\n"
         "Answer format: a whole number.",
         program=code(listing("picture", map(repr, picture)), """
             marks = {(r, c) for r, row in enumerate(picture) for c, sign in enumerate(row) if sign == "#"}
@@ -272,8 +279,8 @@ def n_queens(rng, level):
     placed = sorted(rng.sample(list(enumerate(queens(rng, size))), size - rng.randint(1, size - 1)))
     board = grid_text([["Q" if (r, c) in placed else "_" for c in range(size)] for r in range(size)])
     return Draft(
-        f"Put queens (Q) on free squares (_) of this {size} x {size} board, so that there are {size} queens and no two stand "
-        f"in the same row, column or diagonal. The queens that are there stay.\n{board}\n"
+        f"Put queens (Q) on free squares (_) of this {size} x {size} board, so that there are {size} queens "
+        f"and no two stand in the same row, column or diagonal. The queens that are there stay.\n{board}\n"
         f"Answer format: the whole board, {size} lines of Q and _ separated by spaces.",
         program=code(queens_program(size, placed), f"""
             for column in columns:
@@ -347,8 +354,8 @@ def arc_1d(rng, level):
     pairs = "\n".join(f"{' '.join(map(str, x))} -> {' '.join(map(str, y))}" for x, y in shown)
     rules = listing("rules", (f"(lambda x, k: {rule}, {list(ks)})" for rule, (ks, _) in ARC_RULES.items()))
     return Draft(
-        "The numbers are colours, and 0 is empty ground. One hidden rule turns each row into the row on its right:\n"
-        f"{pairs}\nWhat does the rule make of this row?\n{' '.join(map(str, asked))}\n"
+        "The numbers are colours, and 0 is empty ground. One hidden rule turns each row into the row on its "
+        f"right:\n{pairs}\nWhat does the rule make of this row?\n{' '.join(map(str, asked))}\n"
         "Answer format: the new row, numbers separated by spaces.",
         program=code("from itertools import groupby", *map(source, (runs, flat, longest)), rules,
                      listing("examples", shown), f"""
@@ -373,7 +380,8 @@ def color_cube_rotation(rng, level):
     sides = ("top", "right", "front", "left", "back", "bottom")
     colours = rng.sample("red blue green yellow white orange purple gray pink brown black".split(), 6)
     cube = dict(zip(sides, colours))
-    start, names = dict(cube), rng.choices((*ROLLS, "bottom"), k=rng.randint(grow(level, 1, 5), grow(level, 2, 6)))
+    start, count = dict(cube), rng.randint(grow(level, 1, 5), grow(level, 2, 6))
+    names = rng.choices((*ROLLS, "bottom"), k=count)
     for name in names:
         for roll in [name] if name in ROLLS else ["front", "front"]:
             cycle = ROLLS[roll]
@@ -381,11 +389,12 @@ def color_cube_rotation(rng, level):
     asked = rng.choice(sides)
     has = ", ".join(f"{side} {colour}" for side, colour in start.items())
     return Draft(
-        f"The sides of a cube have these colours: {has}. The cube is rolled so that one side after the other comes to the "
-        f"top, each named by where it is at that moment: {', '.join(names)}. When the front or the back side comes up, the "
-        "left and the right side stay where they are; when the left or the right side comes up, the front and the back "
-        "side stay; for the bottom side the cube makes a half turn that leaves left and right in place. "
-        f"Which colour is the {asked} side in the end?\nAnswer format: one colour.",
+        f"The sides of a cube have these colours: {has}. The cube is rolled so that one side after the other "
+        f"comes to the top, each named by where it is at that moment: {', '.join(names)}. When the front or "
+        "the back side comes up, the left and the right side stay where they are; when the left or the "
+        "right side comes up, the front and the back side stay; for the bottom side the cube makes a half "
+        f"turn that leaves left and right in place. Which colour is the {asked} side in the end?\n"
+        "Answer format: one colour.",
         program=f"""
             cube = {start}
             cycles = {ROLLS}  # each side takes the place of the next
@@ -409,8 +418,9 @@ def quarter_turn(v, n):
 def cube_turns():
     """Turn -> for each of the 54 stickers, numbered face by face, the one that comes to its place."""
     faces = {  # sticker in row r, column c of a face -> where it is
-        "U": lambda r, c: (c - 1, 1, r - 1), "R": lambda r, c: (1, 1 - r, 1 - c), "F": lambda r, c: (c - 1, 1 - r, 1),
-        "D": lambda r, c: (c - 1, -1, 1 - r), "L": lambda r, c: (-1, 1 - r, c - 1), "B": lambda r, c: (1 - c, 1 - r, -1)}
+        "U": lambda r, c: (c - 1, 1, r - 1), "R": lambda r, c: (1, 1 - r, 1 - c),
+        "F": lambda r, c: (c - 1, 1 - r, 1), "D": lambda r, c: (c - 1, -1, 1 - r),
+        "L": lambda r, c: (-1, 1 - r, c - 1), "B": lambda r, c: (1 - c, 1 - r, -1)}
     axes = {name: place(1, 1) for name, place in faces.items()}  # the middle sticker lies on the axis
     stickers = [(faces[name](r, c), axes[name]) for name in faces for r in range(3) for c in range(3)]
     turns = {}
@@ -458,10 +468,11 @@ def rubiks_cube(rng, level):
     faces = "\n".join(f"{face}: {' '.join(cube[9 * i + 3 * r:9 * i + 3 * r + 3] for r in range(3))}"
                       for i, face in enumerate("URFDLB"))
     return Draft(
-        "Solve this 3 x 3 x 3 cube, so that every face has one colour. The faces are U (up), R (right), F (front), D (down), "
-        f"L (left) and B (back), each given by its three rows:\n{faces}\nThe rows are those of the usual net: U above F, D "
-        "below F, L left of F, R right of F and B right of R. A letter turns the face clockwise by a quarter (as seen from "
-        "outside), with ' counter-clockwise, with 2 by a half.\n"
+        "Solve this 3 x 3 x 3 cube, so that every face has one colour. The faces are U (up), R (right), F "
+        f"(front), D (down), L (left) and B (back), each given by its three rows:\n{faces}\nThe rows are "
+        "those of the usual net: U above F, D below F, L left of F, R right of F and B right of R. A letter "
+        "turns the face clockwise by a quarter (as seen from outside), with ' counter-clockwise, with 2 by a "
+        "half.\n"
         "Answer format: at most 40 moves separated by spaces, in the style U2 U' U'",
         program=code(source(quarter_turn), source(cube_turns), f"""
             turns = cube_turns()
