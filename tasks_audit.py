@@ -3,16 +3,16 @@
     python r1ci.py tasks --audit                     200 seeds x 5 levels; exit status 1 if a task falls short
     python r1ci.py tasks --audit --write TASKS.md    the same, and the table as a file
 
-Each question is drawn, its oracle program is run (in the sandbox, as a policy's program would be), and what it
-printed goes through the task's own check. Then three lazy guessers try the same questions without reading:
+Each question is drawn, its oracle program is run (in the sandbox, as a policy's program would be), and what
+it printed goes through the task's own check. Then three lazy guessers try the same questions without reading:
 
     same answer   always the one answer that is right most often
     first option  always (A), in multiple choice
     copying       the first, the last or the largest number of the question, whichever of the three does best
 
 Question lengths are given in characters and in tokens. The tokens are an estimate, because the audit runs
-without any model: text is cut as Qwen's tokenizer cuts it before its merges (words with the space before them,
-digits one by one, runs of other signs), and a piece counts as one token for every 8 lower-case letters,
+without any model: text is cut as Qwen's tokenizer cuts it before its merges (words with the space before
+them, digits one by one, runs of other signs), and a piece counts as one token for every 8 lower-case letters,
 3 capitals or 3 signs that it has.
 
 Time is processor time for drawing and checking, and what the sandbox measured for the program.
@@ -201,8 +201,9 @@ Made by `python r1ci.py tasks --audit --seeds {seeds} --write TASKS.md`, never b
 
 *words do*: a careful reader solves it without a computer; *distinct*: different questions among those drawn;
 *oracle*: share of the questions that the task's own program answers right, judged by the task's own check;
-*chars*, *tokens*: median / maximum length of a question (tokens are estimated, see `tasks_audit.py`); *draw s*,
-*program s*: the slowest question; *same answer*, *first option*, *copying*: what three lazy guessers get.
+*chars*, *tokens*: median / maximum length of a question (tokens are estimated, see `tasks_audit.py`);
+*draw s*, *program s*: the slowest question; *same answer*, *first option*, *copying*: what three lazy
+guessers get.
 
 {table(rows)}
 """

@@ -450,7 +450,8 @@ def shuffle_story(rng, level, count):
     first = enumeration([start.format(*pair) for pair in zip(people, things)])
     return Draft(
         f"At first, {first}. Then they swap, in this order: "
-        f"{'; '.join(swap.format(*pair) for pair in swaps)}.\n{question.format(asked)} at the end?\n{lines}\n{LETTER}",
+        f"{'; '.join(swap.format(*pair) for pair in swaps)}.\n{question.format(asked)} at the end?\n{lines}\n"
+        f"{LETTER}",
         program=f"""
             has = {beginning}
             for a, b in {swaps}:
@@ -514,6 +515,8 @@ def word_sorting(rng, level):
         initials = rng.sample("abcfgmprst", 6 - level)
         pool = [word for word in WORDS if word[0] in initials]
     words = rng.sample(pool, min(grow(level, 5, 20), len(pool)))
+    while words == sorted(words):
+        rng.shuffle(words)
     return Draft(
         f"Sort these words alphabetically: {' '.join(words)}\nAnswer format: the words separated by spaces.",
         program=f'words = "{" ".join(words)}".split()\nprint(*sorted(words))',
@@ -768,7 +771,8 @@ def table_question(rng, level, kind, animals):
             other = rng.choice([name for name in MEASURES if name != column])
             limit = rng.choice([row[other] for row in animals.values()]) + 1
             unit, _, less, _, _ = MEASURES[other]
-            condition += f" and less than {limit} years old" if other == "age" else f" and {less} than {limit} {unit}"
+            condition += (f" and less than {limit} years old" if other == "age" else
+                          f" and {less} than {limit} {unit}")
             test += f' and row["{other}"] < {limit}'
             fits = [name for name in fits if animals[name][other] < limit]
         right = len(fits)

@@ -1,8 +1,8 @@
 """The knowledge tasks of BIG-Bench-Hard: causes, pronouns, sarcasm, sports, films, puns, translations.
 
 They draw from the hand-made tables in `tasks_bbh_tables.py`, so that the right answer is certain by
-construction and not a matter of opinion. The programs get the table's entries for what the question names, and
-nothing else. There are only 80 puns, however many questions are made of them.
+construction and not a matter of opinion. The programs get the table's entries for what the question names,
+and nothing else. There are only 80 puns, however many questions are made of them.
 """
 import re
 
@@ -92,9 +92,9 @@ def cause_story(rng, level, truth):
                f"What {asked} did is not one of the things that matter") + ": No."
     else:
         why = (f"Needed: {needed}. Done in time: {len(done)}, one of them by {asked}. Without {asked} there "
-               f"would be {left}, and it would {'still' if spare else 'not'} have happened then: {yes_no(truth)}.")
+               f"would be {left}, and it would {'still' if spare else 'not'} have happened: {yes_no(truth)}.")
     question = ("Somebody's act counts as a cause if without it, all else being the same, the result would "
-                f"not have happened at that moment. Is what {asked} did a cause of the fact that {happens[1]}?")
+                f"not have happened at that moment. Is what {asked} did a cause of this: {happens[1]}?")
     return " ".join(story) + "\n" + question, why, f"""
         needed = {needed}
         in_time = {({person: int(person in done) for person in [*done, *others]})}
@@ -120,8 +120,8 @@ def intention_story(rng, level, truth):
         story += f" {friend} {rng.choice(('advised against it', 'liked the plan', 'never heard of it'))}."
     if level == 5:
         story += " A rule of the town forbade it."
-    question = ("An effect counts as intended if it is wanted for its own sake or as a means to something that "
-                f"is wanted; an effect that is only foreseen does not. Did {person} intend {foreseen}?")
+    question = ("An effect counts as intended if it is wanted for its own sake or as a means to something "
+                f"wanted; an effect that is only foreseen does not. Did {person} intend {foreseen}?")
     judged = f"wanted as a {role}" if truth else f"foreseen, but {role}"
     return (f"{story} So {person} {acted}, and {happened}.\n{question}",
             f"For {person} the effect was {judged}: {yes_no(truth)}.", f"""
@@ -162,8 +162,8 @@ def disambiguation_qa(rng, level):
     if level >= 3 and (kind != "verb" or level == 5):
         sentence = f"{rng.choice(LEADS)}, {sentence}"
     return Draft(
-        f"{capital(sentence)}.\nThe word '{pronoun}' means one of the two people named. Whom? Choose 'ambiguous' "
-        f"if the sentence leaves it open.\n{lines}\n{LETTER}",
+        f"{capital(sentence)}.\nThe word '{pronoun}' means one of the two people named. Whom? Choose "
+        f"'ambiguous' if the sentence leaves it open.\n{lines}\n{LETTER}",
         program=f"""
             can_be_meant = {fits}
             fitting = [person for person in can_be_meant if can_be_meant[person]]
@@ -252,7 +252,7 @@ def movie_recommendation(rng, level):
             letters = {letters}
             print(next(letter for film, letter in letters.items() if genre[film] == genre[{liked[0]!r}]))""",
         answer=letter,
-        reasoning=f"Each of these films is {with_article(genre)}. Of the options, {listed}. So it is {letter}.")
+        reasoning=f"Each of these films is {with_article(genre)}. Of the options, {listed}: {letter}.")
 
 
 def non_words(rng, word):
@@ -285,8 +285,8 @@ def ruin_names(rng, level):
                 if all(word in words for word in option.split()):
                     print(letters[option])""",
         answer=letter,
-        reasoning=f"In {right} the word {old} has become {new}, a real word that sounds silly there. In each other "
-                  f"option a word has become no word at all. So the answer is {letter}.")
+        reasoning=f"In {right} the word {old} has become {new}, a real word that sounds silly there. In each "
+                  f"other option a word has become no word at all. So the answer is {letter}.")
 
 
 @task("salient_translation_error_detection", "BBH", "train", "knowledge", exact(choice), text_solvable=True)
@@ -327,8 +327,8 @@ def salient_translation_error_detection(rng, level):
     error = rng.choice(list(slips))
     given = {**source, **slips[error]}
     (slot, slip), = slips[error].items()
-    english = (f"{given['phrase']} {given['person']}, {with_article(given['profession'])} from "
-               f"{given['city']}, {given['verb']} {given['number']} {given['adjective']} {THINGS_MADE[thing]}").strip()
+    english = f"{given['phrase']} {given['person']}, {with_article(given['profession'])} from {given['city']},"
+    english = f"{english} {given['verb']} {given['number']} {given['adjective']} {THINGS_MADE[thing]}".strip()
     if level == 5:
         english += f", and {second} {given['verb 2']} {given['number 2']} {THINGS_MADE[second_thing]}"
     if given.get("reason"):
