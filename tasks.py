@@ -21,6 +21,7 @@ import tasks_bbh  # noqa: F401  (importing a family registers its tasks)
 import tasks_gym_logic  # noqa: F401
 import tasks_gym_math  # noqa: F401
 import tasks_gym_search  # noqa: F401
+import tasks_gym_spatial  # noqa: F401
 import tasks_gym_text  # noqa: F401
 import tasks_symbench  # noqa: F401
 from tasks_kit import ABILITIES, LEVELS, MAX_ANSWER, REGISTRY, Question, Task

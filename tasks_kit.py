@@ -20,7 +20,7 @@ import inspect
 import json
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -209,9 +209,21 @@ def list_of(item: Callable[[str], Any]) -> Callable[[str], list]:
     return lambda answer: [item(piece) for piece in pieces(answer)]
 
 
+def mapping(answer: str) -> dict[str, str]:
+    """'A=1, B=2', 'A: 1' line by line, or a JSON object of such: key -> value as text; no key twice."""
+    parts = [part.strip() for part in re.split(r"[,;\n]", unwrapped(answer).strip("{}")) if part.strip()]
+    pairs = [[string(side) for side in re.split(r"[=:]", part)] for part in parts]
+    if len(dict(pairs)) != len(pairs):
+        raise ValueError("a key stands twice")
+    return dict(pairs)
+
+
 def rows(answer: str) -> list[str]:
     """The rows of a matrix as text: split at line ends, ';' or '],[', all brackets dropped."""
-    lines = re.split(r"\n|;|\]\s*,\s*\[", unwrapped(answer))
+    answer = unwrapped(answer)
+    if any(answer.count(left) != answer.count(right) for left, right in ("[]", "()", "{}")):
+        raise ValueError("brackets that do not pair up")
+    lines = re.split(r"\n|;|\]\s*,\s*\[", answer)
     lines = [re.sub(r"[\[\](){}]", " ", line).strip().rstrip(",").strip() for line in lines]
     return [line for line in lines if line]
 
@@ -221,6 +233,20 @@ def matrix_of(item: Callable[[str], Any]) -> Callable[[str], list[list]]:
     def parse(answer: str) -> list[list]:
         return [[item(string(entry)) for entry in re.split(r"\s*,\s*|\s+", line)] for line in rows(answer)]
     return parse
+
+
+def flat_of(item: Callable[[str], Any]) -> Callable[[str], list]:
+    """Parser of a matrix read row by row: the entries count, line ends and brackets do not."""
+    return lambda answer: [entry for row in matrix_of(item)(answer) for entry in row]
+
+
+def cells(answer: str) -> list[tuple[int, int]]:
+    """'0 3, 1 0' or '(0, 3), (1, 0)': pairs of whole numbers, whatever separates them."""
+    numbers = [int(number) if re.fullmatch(r"-?[0-9]{1,4}", number) else None
+               for number in re.split(r"[\s,;\[\](){}\"'`]+", answer.strip(" \n,;[](){}\"'`."))]
+    if None in numbers or len(numbers) % 2:
+        raise ValueError("not a list of cells")
+    return list(zip(numbers[::2], numbers[1::2]))
 
 
 def symbols(answer: str) -> list[str]:
@@ -237,6 +263,11 @@ def literal(answer: str) -> Any:
         return ast.literal_eval(answer)
 
 
+def python_signs(answer: str) -> str:
+    """An expression with the signs of print (times, divided by, minus, ^) turned into python's."""
+    return answer.translate(str.maketrans({"×": "*", "·": "*", "÷": "/", "−": "-", "^": "**"})).strip()
+
+
 def expression(answer: str, variables: dict[str, Fraction] | None = None, powers: bool = False) -> tuple[Fraction, list]:
     """Value of an arithmetic expression, and the integers written in it from left to right.
 
@@ -244,8 +275,7 @@ def expression(answer: str, variables: dict[str, Fraction] | None = None, powers
     exponent from 0 to 50. The signs x-times, divided-by and ^ are mapped; '= 24' at the end is dropped.
     Exact fractions; ValueError or ZeroDivisionError for anything else. Nothing is evaluated as python.
     """
-    source = unwrapped(answer).split("=")[0].translate(str.maketrans({"×": "*", "·": "*", "÷": "/", "−": "-"}))
-    source = source.replace("^", "**").strip()
+    source = python_signs(unwrapped(answer).split("=")[0])
     if len(source) > 1_000:
         raise ValueError("too long for an expression")
     numbers: list[int] = []
@@ -263,7 +293,8 @@ def expression(answer: str, variables: dict[str, Fraction] | None = None, powers
                 return walk(inner)
             case ast.BinOp(left=left, op=ast.Pow(), right=right) if powers:
                 base, exponent = walk(left), walk(right)
-                if exponent.denominator != 1 or not 0 <= exponent <= 50 or abs(base) > 10**6:
+                size = max(abs(base.numerator), base.denominator)
+                if exponent.denominator != 1 or not 0 <= exponent <= 50 or size > 10**6:
                     raise ValueError("power out of range")
                 return base ** int(exponent)
             case ast.BinOp(left=left, op=op, right=right):
@@ -306,12 +337,32 @@ def near_all(tolerance: float, parser: Callable[[str], list] | None = None) -> C
 
 
 # ------------------------------------------------------------------------------------------------ shared material
-def options(rng: random.Random, right: str, wrong: list[str]) -> tuple[str, str]:
-    """Lettered options in random order -> (the lines to print, the right letter as '(B)')."""
-    entries = [right, *wrong]
+def options(rng: random.Random, right: Any, wrong: Iterable) -> tuple[str, str, dict[str, str]]:
+    """Lettered options in random order -> (the lines to print, the right letter as '(B)', option -> letter)."""
+    entries = [str(right), *map(str, wrong)]
     rng.shuffle(entries)
-    lines = [f"({chr(65 + i)}) {entry}" for i, entry in enumerate(entries)]
-    return "\n".join(lines), f"({chr(65 + entries.index(right))})"
+    letters = {entry: f"({chr(65 + i)})" for i, entry in enumerate(entries)}
+    return "\n".join(f"{letter} {entry}" for entry, letter in letters.items()), letters[str(right)], letters
+
+
+def capital(sentence: str) -> str:
+    """With a capital at the start, the rest as it is."""
+    return sentence[0].upper() + sentence[1:]
+
+
+def with_article(noun: str) -> str:
+    """'an apple', 'a pear'."""
+    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
+
+
+def enumeration(words: list[str], last: str = "and") -> str:
+    """'a, b and c'."""
+    return f"{', '.join(words[:-1])} {last} {words[-1]}" if len(words) > 1 else words[0]
+
+
+def yes_no(truth: bool) -> str:
+    """The answer to a yes/no question."""
+    return "Yes" if truth else "No"
 
 
 def grid_text(grid: list[list], separator: str = " ") -> str:
@@ -319,10 +370,34 @@ def grid_text(grid: list[list], separator: str = " ") -> str:
     return "\n".join(separator.join(map(str, row)) for row in grid)
 
 
+def numbered(lines: Iterable[str]) -> str:
+    """One line each, with '1. ', '2. ' .. in front."""
+    return "\n".join(f"{number}. {line}" for number, line in enumerate(lines, 1))
+
+
+def code(*parts: str) -> str:
+    """A program from parts, each of which may be an indented block; a blank line sets off parts of several lines."""
+    text = ""
+    for before, part in zip(("", *parts), map(inspect.cleandoc, parts)):
+        text += "\n" * (bool(text) + bool(text and "\n" in before.strip() + part)) + part
+    return text
+
+
+def listing(name: str, items: Iterable) -> str:
+    """A line of python that names a list, one item per line."""
+    return f"{name} = [\n" + "".join(f"    {item},\n" for item in items) + "]"
+
+
 def pick_word(rng: random.Random, low: int, high: int) -> str:
     """A word of the list with `low` to `high` letters."""
     return rng.choice([word for word in WORDS if low <= len(word) <= high])
 
+
+WEEKDAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
+MONTHS = "January February March April May June July August September October November December".split()
+
+LETTER = "Answer format: the letter of one option in parentheses."
+YES_NO = "Answer format: Yes or No."
 
 GIRLS = ("Alice Anna Clara Diana Emma Eva Grace Hannah Ida Jane Julia Karen Laura Lena Lucy Maria Nina Olivia "
          "Paula Rosa Sarah Sofia Tina Vera").split()

@@ -1,0 +1,223 @@
+"""The audit of the tasks: are the questions different, right, short and quick, and can they be guessed?
+
+    python r1ci.py tasks --audit                     200 seeds x 5 levels; exit status 1 if a task falls short
+    python r1ci.py tasks --audit --write TASKS.md    the same, and the table as a file
+
+Each question is drawn, its oracle program is run (in the sandbox, as a policy's program would be), and what
+it printed goes through the task's own check. Then three lazy guessers try the same questions without reading:
+
+    same answer   always the one answer that is right most often
+    first option  always (A), in multiple choice
+    copying       the first, the last or the largest number of the question, whichever of the three does best
+
+Question lengths are given in characters and in tokens. The tokens are an estimate, because the audit runs
+without any model: text is cut as Qwen's tokenizer cuts it before its merges (words with the space before
+them, digits one by one, runs of other signs), and a piece counts as one token for every 8 lower-case letters,
+3 capitals or 3 signs that it has.
+
+Time is processor time for drawing and checking, and what the sandbox measured for the program.
+"""
+import contextlib
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from math import ceil
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from tqdm import tqdm
+
+from tasks import LEVELS, Question, Task, select
+from tasks_kit import text as plain
+
+SEEDS = 200
+DISTINCT = 200           # different questions that a task must have over 200 seeds and five levels
+SLOW = 2.0               # seconds: drawing one question, or running its program
+SLOW_CHECK = 0.05        # seconds: checking an honest answer
+YES_NO_LIMIT = 0.60      # the same answer every time, where there are only two
+CHOICE_LIMIT = 0.15      # the same above 1/k, where there are k options
+OPEN_LIMIT = 0.50        # any lazy guesser anywhere else
+JUDGE_FROM = 500         # questions from which on guessers are judged: with fewer, luck decides
+
+_PIECES = re.compile(r"'(?:[sdmt]|ll|ve|re)|[^\r\n\w]?[^\W\d_]+|\d| ?[^\s\w]+[\r\n]*|_+|\s*[\r\n]+|\s+")
+
+
+def tokens(question: str) -> int:
+    """About how many tokens of a Qwen tokenizer the text has (the rule is above)."""
+    count = 0
+    for piece in _PIECES.findall(question):
+        letters = [letter for letter in piece if letter.isalpha()]
+        capitals = sum(letter.isupper() for letter in letters)
+        if capitals > 1:
+            count += ceil(capitals / 3) + ceil((len(letters) - capitals) / 8)
+        else:
+            count += ceil(len(letters) / 8) if letters else ceil(len(piece.strip()) / 3) or 1
+    return count
+
+
+@dataclass
+class Row:
+    """What the audit found out about one task. Shares are between 0 and 1."""
+    task: Task
+    questions: int
+    distinct: int
+    oracle: float               # share of questions that the program answers right
+    chars: tuple[float, int]    # median, maximum
+    tokens: tuple[float, int]
+    draw_seconds: float         # the slowest of all questions
+    oracle_seconds: float
+    check_seconds: float
+    kind: str                   # "yes/no" | "choice" | "open"
+    constant: float             # what the lazy guessers get
+    first: float | None
+    copying: float
+    problems: list[str] = field(default_factory=list)
+
+
+def numbers_in(question: Question) -> tuple[str, str, str] | None:
+    """The first, the last and the largest number of a question, its format line left out."""
+    found = re.findall(r"-?[0-9]+(?:\.[0-9]+)?", question.prompt.rpartition("\n")[0])
+    return (found[0], found[-1], max(found, key=float)) if found else None
+
+
+def audit_task(task: Task, questions: list[Question], draw_seconds: float, results: Iterable[Any]) -> Row:
+    """One row from a task's questions and what the sandbox says about their programs, in the same order."""
+    right, wrong, oracle_seconds, check_seconds, answers = 0, [], 0.0, 0.0, []
+    for question, result in zip(questions, results):
+        printed = result.stdout.strip()
+        before = time.thread_time()
+        correct = result.status == "ok" and task.check(question, printed)
+        check_seconds = max(check_seconds, time.thread_time() - before)
+        oracle_seconds = max(oracle_seconds, result.seconds)
+        answers.append(question.data["answer"] or printed)
+        right += correct
+        if not correct:
+            wrong.append(f"level {question.level} seed {question.seed} ({result.status}): {printed[:40]!r}")
+
+    def share(guesses: Iterable[str | None]) -> float:
+        pairs = list(zip(questions, guesses))
+        return sum(task.check(question, guess) for question, guess in pairs) / len(pairs)
+
+    common = [answer for answer, _ in Counter(map(plain, answers)).most_common(3)]
+    letters = all(re.fullmatch(r"\([A-Z]\)", answer) for answer in answers)
+    kind = "choice" if letters else "yes/no" if len(set(map(plain, answers))) <= 2 else "open"
+    numbers = [numbers_in(question) for question in questions]
+    row = Row(
+        task, len(questions), len({question.prompt for question in questions}), right / len(questions),
+        *((median(sizes), max(sizes)) for sizes in ([len(question.prompt) for question in questions],
+                                                    [tokens(question.prompt) for question in questions])),
+        draw_seconds, oracle_seconds, check_seconds, kind,
+        constant=max(share([answer] * len(questions)) for answer in common),
+        first=share(["(A)"] * len(questions)) if kind == "choice" else None,
+        copying=max(share([number and number[i] for number in numbers]) for i in range(3)))
+    options = [len(re.findall(r"^\([A-Z]\) ", question.prompt, re.MULTILINE)) or 1 for question in questions]
+    limit = (YES_NO_LIMIT if kind == "yes/no" else OPEN_LIMIT if kind == "open" else
+             CHOICE_LIMIT + sum(1 / k for k in options) / len(options))
+    needed = min(DISTINCT, DISTINCT * len(questions) // (SEEDS * len(LEVELS)))
+    guessed = max(row.constant, row.first or 0, row.copying)
+    row.problems = [problem for problem, is_one in (
+        (f"{len(wrong)} programs fail, such as {wrong[:1]}", wrong),
+        (f"{row.distinct} different questions, {needed} needed", row.distinct < needed),
+        (f"drawing takes {draw_seconds:.1f} s", draw_seconds > SLOW),
+        (f"a program takes {oracle_seconds:.1f} s", oracle_seconds > SLOW),
+        (f"a check takes {check_seconds:.2f} s", check_seconds > SLOW_CHECK),
+        (f"a lazy guesser gets {guessed:.0%}, above {limit:.0%}",
+         guessed > limit and row.questions >= JUDGE_FROM),
+    ) if is_one]
+    return row
+
+
+@contextlib.contextmanager
+def runner(sandbox_run: Callable[[str], Any] | None) -> Iterator[Callable[[list[str]], Iterable[Any]]]:
+    """A function from programs to their results: `sandbox_run` one by one, or the sandbox, all at once."""
+    if sandbox_run:
+        yield lambda programs: map(sandbox_run, programs)
+        return
+    from sandbox import Sandbox  # here, so that an audit with a runner of its own needs no sandbox
+
+    with Sandbox(timeout=5.0) as box:
+        yield lambda programs: (future.result() for future in [box.submit(program) for program in programs])
+
+
+def audit(tasks: Iterable[Task], seeds: int = SEEDS, levels: Iterable[int] = LEVELS,
+          sandbox_run: Callable[[str], Any] | None = None, quiet: bool = False) -> list[Row]:
+    """One row per task, over the seeds 0 .. seeds - 1 at every level.
+
+    `sandbox_run(program)` gives a result with `status`, `stdout` and `seconds`; the default is the sandbox.
+    """
+    rows, levels = [], tuple(levels)
+    with runner(sandbox_run) as run_all:
+        for task in (bar := tqdm(list(tasks), unit="task", disable=quiet)):
+            bar.set_postfix_str(task.name)
+            questions, slowest = [], 0.0
+            for level in levels:
+                for seed in range(seeds):
+                    before = time.thread_time()
+                    questions.append(task.question(seed, level))
+                    slowest = max(slowest, time.thread_time() - before)
+            rows.append(audit_task(task, questions, slowest, run_all([task.oracle(q) for q in questions])))
+    return rows
+
+
+HEADER = ("task", "suite", "split", "ability", "words do", "distinct", "oracle", "chars", "tokens", "draw s",
+          "program s", "kind", "same answer", "first option", "copying")
+
+
+def cells(row: Row) -> list[str]:
+    """The row as text, in the order of the header."""
+    task = row.task
+    return [task.name, task.suite, task.split, task.ability, "yes" if task.text_solvable else "",
+            str(row.distinct), f"{row.oracle:.0%}" if row.oracle in (0, 1) else f"{row.oracle:.1%}",
+            *(f"{middle:.0f} / {most}" for middle, most in (row.chars, row.tokens)),
+            f"{row.draw_seconds:.2f}", f"{row.oracle_seconds:.2f}", row.kind, f"{row.constant:.0%}",
+            "" if row.first is None else f"{row.first:.0%}", f"{row.copying:.0%}"]
+
+
+def table(rows: list[Row]) -> str:
+    """The table for people: a markdown table with aligned columns."""
+    lines = [list(HEADER), *map(cells, rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(HEADER))]
+    lines.insert(1, ["-" * width for width in widths])
+    padded = ([cell.ljust(width) for cell, width in zip(line, widths)] for line in lines)
+    return "\n".join(f"| {' | '.join(line)} |" for line in padded)
+
+
+def summary(rows: list[Row]) -> str:
+    """A sentence on the whole, and what falls short."""
+    short = [f"- {row.task.name}: {'; '.join(row.problems)}" for row in rows if row.problems]
+    return "\n".join([f"{len(rows)} tasks, {sum(row.questions for row in rows):,} questions: "
+                      + (f"{len(short)} tasks fall short." if short else "all as they should be."), *short])
+
+
+def report(rows: list[Row], seeds: int) -> str:
+    """TASKS.md."""
+    return f"""# The tasks, audited
+
+Made by `python r1ci.py tasks --audit --seeds {seeds} --write TASKS.md`, never by hand.
+{summary(rows)}
+
+*words do*: a careful reader solves it without a computer; *distinct*: different questions among those drawn;
+*oracle*: share of the questions that the task's own program answers right, judged by the task's own check;
+*chars*, *tokens*: median / maximum length of a question (tokens are estimated, see `tasks_audit.py`);
+*draw s*, *program s*: the slowest question; *same answer*, *first option*, *copying*: what three lazy
+guessers get.
+
+{table(rows)}
+"""
+
+
+def main(seeds: int = SEEDS, write: str | None = None, selection: str = "all",
+         sandbox_run: Callable[[str], Any] | None = None) -> int:
+    """Audit, print, write the file if asked to; 1 if a task falls short, else 0."""
+    rows = audit(select(selection), seeds, sandbox_run=sandbox_run)
+    print(table(rows), summary(rows), sep="\n\n")
+    if write:
+        Path(write).write_text(report(rows, seeds), encoding="utf-8")
+    return int(any(row.problems for row in rows))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
