@@ -33,6 +33,7 @@ from models import (
     ModelError,
     Reference,
     add_arguments,
+    check_arguments,
     exists,
     load,
     positive,

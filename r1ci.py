@@ -2,7 +2,8 @@
 
     python r1ci.py run                      warm start, GRPO, evaluation: the whole story on the tiny model
     python r1ci.py ask "How many times does the letter r occur in strawberry?"
-    python r1ci.py tasks                    all tasks; `tasks game24 --seed 3 --level 4` shows one question
+    python r1ci.py tasks                    all tasks; `tasks game24 --seed 3 --level 4` shows one question,
+                                            `tasks --audit` checks them all
 """
 import argparse
 import sys
@@ -13,8 +14,9 @@ import torch
 import evaluate
 import grpo
 import sandbox as sandboxes
+import tasks_audit
 from chat import ChatError
-from models import ModelError, add_arguments, exists, load, parse_levels
+from models import ModelError, add_arguments, exists, load, parse_levels, positive
 from rollout import Episode, Turn
 from runs import fail
 from tasks import TASKS, Question, TaskError, select
@@ -27,10 +29,17 @@ def tasks_command(argv: list[str]) -> None:
     parser.add_argument("selection", nargs="?", default="all", help="a task's name, or tiny, train, test, an ability ..")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--level", type=int, default=3, help="1 (easy) to 5 (hard)")
+    parser.add_argument("--audit", action="store_true", help="check all questions of the selection: right, different, "
+                        "short, quick, hard to guess; exit status 1 if a task falls short")
+    parser.add_argument("--seeds", type=positive, default=tasks_audit.SEEDS, help="with --audit: seeds per level")
+    parser.add_argument("--write", type=Path, help="with --audit: write the table to this file, such as TASKS.md")
     sandboxes.add_arguments(parser)
     args = parser.parse_args(argv)
     try:
         parse_levels(str(args.level))
+        if args.audit:
+            select(args.selection)
+            raise SystemExit(tasks_audit.main(args.seeds, args.write, args.selection))
         if args.selection in TASKS:
             with sandboxes.from_args(args) as box:
                 show_question(TASKS[args.selection].question(args.seed, args.level), box)

@@ -25,7 +25,17 @@ from tqdm import tqdm
 
 import sandbox as sandboxes
 from chat import Chat, ChatError
-from models import ModelError, add_arguments, check_arguments, load, positive, run_name, save, score, token_logprobs
+from models import (
+    ModelError,
+    add_arguments,
+    check_arguments,
+    load,
+    positive,
+    run_name,
+    save,
+    score,
+    token_logprobs,
+)
 from runs import Run, RunError, fail, read_jsonl, stoppable, trained_parameters
 from tasks import TaskError, draw, select
 from trajectories import encode, make

@@ -48,6 +48,7 @@ from tasks_kit import (
     text,
     unwrapped,
     with_article,
+    words_of,
     yes_no,
 )
 
@@ -510,7 +511,7 @@ def temporal_sequences(rng, level):
 
 @task("word_sorting", "BBH", "train", "string", exact(list_of(text)))
 def word_sorting(rng, level):
-    pool = WORDS
+    pool = words_of(level)
     if level >= 3:  # words that share first letters
         initials = rng.sample("abcfgmprst", 6 - level)
         pool = [word for word in WORDS if word[0] in initials]

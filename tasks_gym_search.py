@@ -8,7 +8,6 @@ import re
 from tasks_kit import (
     BOYS,
     GIRLS,
-    WORDS,
     Draft,
     code,
     exact,
@@ -23,6 +22,7 @@ from tasks_kit import (
     task,
     text,
     unwrapped,
+    words_of,
 )
 from tasks_puzzles import (
     BFS_CODE,
@@ -47,7 +47,7 @@ def needle_haystack(rng, level):
     verbs = "buys sells likes paints cleans finds hides draws".split()
     count = grow(level, 4, 40)
     names = rng.sample(GIRLS + BOYS, count)
-    pool = rng.sample(WORDS, grow(level, 50, 8))
+    pool = rng.sample(words_of(level), grow(level, 50, 8))
     pairs = rng.sample([(verb, thing) for verb in verbs for thing in pool], count)
     facts = [f"{name} {verb} {thing}" for name, (verb, thing) in zip(names, pairs)]
     passage = ". ".join(facts) + "."

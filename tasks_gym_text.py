@@ -24,15 +24,16 @@ from tasks_kit import (
     task,
     text,
     unwrapped,
+    words_of,
 )
 
 
 # ---------------------------------------------------------------------------------------- letters and strings
 @task("letter_counting", "RG", "train", "string", exact(integer))
 def letter_counting(rng, level):
-    words = rng.sample(WORDS, grow(level, 1, 20))
+    words = rng.sample(words_of(level), grow(level, 1, 20))
     while level == 1 and rng.random() < 0.5 and len(set(words[0])) == len(words[0]):  # not always one
-        words = rng.sample(WORDS, 1)
+        words = rng.sample(words_of(level), 1)
     repeated = [letter for letter in words[0] if words[0].count(letter) > 1]
     letter = rng.choice(repeated or words[0])
     passage = " ".join(words)
@@ -48,7 +49,7 @@ def letter_counting(rng, level):
 def spell_backward(rng, level):
     syllables = "ba co di fu ga ho ki lu ma ne po ra su ti vo we".split()
     if level < 3:
-        word = pick_word(rng, 3, 4 + 2 * level)
+        word = pick_word(rng, 3, 4 + 2 * level, words_of(level))
     else:
         word = "".join(rng.choices(syllables, k=level + rng.randint(0, 2)))
     return Draft(

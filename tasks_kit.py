@@ -388,9 +388,14 @@ def listing(name: str, items: Iterable) -> str:
     return f"{name} = [\n" + "".join(f"    {item},\n" for item in items) + "]"
 
 
-def pick_word(rng: random.Random, low: int, high: int) -> str:
+def words_of(level: int) -> list[str]:
+    """The words that questions of a level draw from: about a hundred everyday words at level 1, else all."""
+    return COMMON_WORDS if level == 1 else WORDS
+
+
+def pick_word(rng: random.Random, low: int, high: int, words: list[str] | None = None) -> str:
     """A word of the list with `low` to `high` letters."""
-    return rng.choice([word for word in WORDS if low <= len(word) <= high])
+    return rng.choice([word for word in words or WORDS if low <= len(word) <= high])
 
 
 WEEKDAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
@@ -404,6 +409,13 @@ GIRLS = ("Alice Anna Clara Diana Emma Eva Grace Hannah Ida Jane Julia Karen Laur
 BOYS = ("Adam Ben Carl David Eric Frank George Henry Ivan Jack James Leo Liam Lucas Mark Max Noah Oscar Paul "
         "Peter Robert Simon Thomas Victor").split()
 
+COMMON_WORDS = (
+    "apple banana beach bird boat bottle bread brick bridge butter button camel candle carrot castle cat cattle chair "
+    "cheese cherry chicken clock cloud coffee cookie copper cotton cup dinner dog door dragon dream drum elephant "
+    "finger flower forest fox friend frog garden glass goat gold grass hammer hat honey horse hotel house island "
+    "kettle key king kitchen kitten lake lamp leaf lemon letter lion mirror moon music nest night ocean onion "
+    "orange paper pencil pepper pizza planet queen rabbit rain ring river road robot school sheep ship shoe soup "
+    "spoon star strawberry street sugar summer sun table tea tomato train tree village water window winter").split()
 WORDS = (
     "acorn actor agent album alley amber angel ankle apple apron arena armor arrow attic autumn avocado badge bagel "
     "baker balloon bamboo banana banjo barn barrel basil basket beach beaver beetle bench berry bicycle bird "

@@ -13,12 +13,12 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test waits for a hub
 
-import models  # noqa: E402
-import sft  # noqa: E402
-from chat import Chat  # noqa: E402
-from sandbox import Sandbox  # noqa: E402
-from tasks import draw, select  # noqa: E402
-from trajectories import encode, make  # noqa: E402
+import models
+import sft
+from chat import Chat
+from sandbox import Sandbox
+from tasks import draw, select
+from trajectories import encode, make
 
 
 @pytest.fixture(scope="session")

@@ -38,7 +38,7 @@ def test_rescoring_gives_the_samplers_logprobs(taught, episodes):
 
 
 def test_masks_follow_the_turns(taught, episodes):
-    _, tokenizer, chat = taught
+    chat = taught[2]
     for episode in episodes:
         sampled = {t for turn in episode.turns for t in range(turn.start, turn.end)}
         assert episode.mask == [int(t in sampled) for t in range(len(episode.ids))]
