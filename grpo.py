@@ -258,7 +258,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     group = parser.add_argument_group("training")
     group.add_argument("--init", choices=("auto", "sft", "base"), default="auto", help="start from the SFT checkpoint "
                        "or cold from the base model; auto: SFT if there is one (tiny makes one)")
-    group.add_argument("--lr", type=float, default=settings["lr"])
+    group.add_argument("--lr", type=float, default=settings["lr"], help="learning rate")
     group.add_argument("--questions", type=positive, default=settings["questions"], help="questions per step")
     group.add_argument("--samples", type=positive, default=settings["samples"], help="episodes per question (G)")
     group.add_argument("--steps", type=positive, default=settings["steps"])

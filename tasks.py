@@ -30,7 +30,7 @@ __all__ = ["LEVELS", "Question", "TASKS", "Task", "TaskError", "draw", "extract_
 
 TASKS: dict[str, Task] = REGISTRY
 # Short questions and short programs, five that need code and three that words solve as well: for the tiny model.
-TINY = ("letter_counting", "spell_backward", "word_sorting", "products", "count_bits", "chain_sum", "number_sorting",
+TINY = ("letter_counting", "word_sorting", "products", "count_bits", "chain_sum",
         "web_of_lies", "needle_haystack", "aiw")
 SEED_START = {"sft": 0, "rl": 1_000_000, "eval": 2_000_000}  # seed ranges of the three uses
 
