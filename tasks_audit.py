@@ -142,6 +142,14 @@ def runner(sandbox_run: Callable[[str], Any] | None) -> Iterator[Callable[[list[
         yield lambda programs: (future.result() for future in [box.submit(program) for program in programs])
 
 
+def run_twice_if_slow(programs: list[str], run_all: Callable[[list[str]], Iterable[Any]]) -> Iterator[Any]:
+    """The results in order; what took too long runs once more, alone: the machine may have been busy."""
+    for program, result in zip(programs, run_all(programs)):
+        if result.seconds > SLOW:
+            result = min(result, *run_all([program]), key=lambda one: one.seconds)
+        yield result
+
+
 def audit(tasks: Iterable[Task], seeds: int = SEEDS, levels: Iterable[int] = LEVELS,
           sandbox_run: Callable[[str], Any] | None = None, quiet: bool = False) -> list[Row]:
     """One row per task, over the seeds 0 .. seeds - 1 at every level.
@@ -158,7 +166,8 @@ def audit(tasks: Iterable[Task], seeds: int = SEEDS, levels: Iterable[int] = LEV
                     before = time.thread_time()
                     questions.append(task.question(seed, level))
                     slowest = max(slowest, time.thread_time() - before)
-            rows.append(audit_task(task, questions, slowest, run_all([task.oracle(q) for q in questions])))
+            results = run_twice_if_slow([task.oracle(question) for question in questions], run_all)
+            rows.append(audit_task(task, questions, slowest, results))
     return rows
 
 

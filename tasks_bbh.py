@@ -81,8 +81,8 @@ def boolean_expressions(rng, level):
     while value is not truth:
         formula, value, _ = boolean(rng, grow(level, 2, 8) + rng.randint(0, 1))
     return Draft(
-        "What is the value of this expression? Here not binds before and, and and binds before or.\n"
-        f"{formula}\nAnswer format: True or False.",
+        f"What is the value of this expression? First comes not, then and, then or.\n{formula}\n"
+        "Answer format: True or False.",
         program=f"print({formula})",
         answer=str(truth))
 
@@ -215,7 +215,7 @@ def formal_fallacies(rng, level):
         f"About every {group} this is known:\n" + numbered(rule_text(rng, group, *rule) for rule in used)
         + f"\nConclusion: {rule_text(rng, group, *conclusion)}\n"
         "Does the conclusion follow from the premises by logic alone?\nAnswer format: valid or invalid.",
-        program=code(f"""
+        program=f"""
             from itertools import product
 
             # {", ".join(f"{sign}: {name}" for name, sign in letter.items())}
@@ -224,7 +224,7 @@ def formal_fallacies(rng, level):
                 return premises and not {rule_code(conclusion, letter)}
 
             found = any(breaks(*values) for values in product([True, False], repeat={len(names)}))
-            print("invalid" if found else "valid")"""),
+            print("invalid" if found else "valid")""",
         answer="valid" if truth else "invalid",
         reasoning=why)
 
@@ -361,7 +361,6 @@ def line_up(rng, level, count):
     story, things, before, after, (first, last, at_end), ordinals = rng.choice(ORDER_THEMES)
     things = rng.sample(things, count)
     place = dict(zip(things, rng.sample(range(1, count + 1), count)))  # the hidden order
-    told = []  # things whose place is told
 
     def stands(thing, k, from_end):
         """'the owl is the second from the left': the k-th place, counted from one of the two ends."""
@@ -377,7 +376,6 @@ def line_up(rng, level, count):
             return sentence, lambda at: at[low] < at[high], f'at["{low}"] < at["{high}"]'
         if place[x] in (1, count) and rng.random() < 0.4:
             return f"{x} {at_end}", lambda at: at[x] in (1, count), f'at["{x}"] in (1, {count})'
-        told.append(x)
         sentence = stands(x, place[x], level > 1 and rng.random() < 0.4)
         return sentence, lambda at: at[x] == place[x], f'at["{x}"] == {place[x]}'
 
@@ -392,12 +390,14 @@ def line_up(rng, level, count):
     rng.shuffle(statements)
     sentences = [capital(sentence) for sentence, _, _ in statements]
 
-    asked = rng.choice([place[thing] for thing in things if thing not in told] or list(place.values()))
+    told = [python for _, _, python in statements]
+    untold = [k for thing, k in place.items() if f'at["{thing}"] == {k}' not in told]
+    asked = rng.choice(untold or list(place.values()))
     right = next(thing for thing in things if place[thing] == asked)
     from_end = rng.random() < 0.5
     claims = {thing: capital(stands(thing, asked, from_end)) for thing in things}
     lines, letter, letters = options(rng, claims[right], [claims[t] for t in things if t != right])
-    conditions = (",\n" + " " * 20).join(python for _, _, python in statements)
+    conditions = (",\n" + " " * 20).join(told)
     return Draft(
         f"{story.format(n=count)} {enumeration(things)}. {'. '.join(sentences)}.\nWhich of these is true?\n"
         f"{lines}\n{LETTER}",
