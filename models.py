@@ -49,8 +49,8 @@ TINY = {
     "turn_tokens": 96, "episode_tokens": 320, "calls": 4, "results_chars": 300, "slots": 128,
     "eval_questions": 400, "eval_temperature": 1.0, "micro_tokens": 8192, "gradient_checkpointing": False,
     "sft": {"lr": 1.5e-2, "batch": 32, "epochs": 1, "steps": 900, "per_task": 1500, "text_share": 0.55,
-            "multi_share": 0.2, "optimizer": "muon"},
-    "rl": {"lr": 1e-4, "questions": 16, "samples": 8, "steps": 60, "kl": 0.001, "save_every": 10},
+            "multi_share": 0.1, "optimizer": "muon"},
+    "rl": {"lr": 5e-4, "questions": 16, "samples": 8, "steps": 60, "kl": 0.001, "save_every": 10},
 }
 
 
@@ -184,14 +184,15 @@ def tiny_texts() -> Iterable[str]:
 def tiny_tokenizer():
     """A byte-level BPE tokenizer with ChatML tokens, made from the tasks' own texts (about 1,700 tokens).
 
-    Two choices make copying learnable for so small a model: digits and single letters stand alone, and the words
-    and names that questions draw are one token each, the same with and without a space before them.
+    Copying from the question into the program is what so small a model learns last. So what is copied comes in few
+    pieces that look the same everywhere: numbers two digits at a time, letters alone, and the words and names that
+    questions draw as one token each, with the space before them a token of its own.
     """
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
     tokenizer = Tokenizer(models.BPE())
-    pieces = r"[0-9]| ?[A-Za-z]{2,}|[A-Za-z]| ?[^\sA-Za-z0-9]+|\n *| +"
+    pieces = r"[0-9]{1,2}| ?[A-Za-z]{2,}|[A-Za-z]| ?[^\sA-Za-z0-9]+|\n *| +"
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
         pre_tokenizers.Split(Regex(pieces), "isolated"),
         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
@@ -269,12 +270,12 @@ def _from_nothing(model: str, layers: int | None, dtype: str, quantize: str, dev
 
 
 def _from_weights(source: str, dtype: str, quantize: str, device: str, tokenizer=None):
-    from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
     stored = {"nf4": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True,
                       "bnb_4bit_compute_dtype": getattr(torch, dtype)}, "int8": {"load_in_8bit": True}}
     extra = {"quantization_config": BitsAndBytesConfig(**stored[quantize])} if quantize != "none" else {}
     try:
-        tokenizer = tokenizer or AutoTokenizer.from_pretrained(source)
+        tokenizer = tokenizer or _tokenizer(source)
         policy = AutoModelForCausalLM.from_pretrained(source, dtype=getattr(torch, dtype), device_map={"": device},
                                                       attn_implementation="sdpa", **extra)
     except (OSError, ValueError) as error:
@@ -282,6 +283,20 @@ def _from_weights(source: str, dtype: str, quantize: str, device: str, tokenizer
         raise ModelError(f"cannot load {source!r}: {first_line} (no network? give --model a local folder, or tiny)"
                          ) from None
     return policy, tokenizer
+
+
+def _tokenizer(source: str):
+    """The tokenizer of a hub model or folder, exactly as saved.
+
+    AutoTokenizer replaces the pre-tokenizer of *any* tokenizer beside a qwen2 configuration by Qwen's own (seen with
+    transformers 5.23). For ours, which says that it is a plain tokenizer.json, that would be another tokenizer.
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+    config = Path(source) / "tokenizer_config.json"
+    if config.is_file() and json.loads(config.read_text()).get("tokenizer_class") in ("TokenizersBackend",
+                                                                                      "PreTrainedTokenizerFast"):
+        return PreTrainedTokenizerFast.from_pretrained(source)
+    return AutoTokenizer.from_pretrained(source)
 
 
 def save(policy, tokenizer, folder: Path) -> None:

@@ -295,7 +295,7 @@ def family_relationships(rng, level):
 @task("aiw", "RG", "train", "logic", exact(integer), text_solvable=True)
 def aiw(rng, level):
     name, is_girl = (rng.choice(GIRLS), True) if rng.random() < 0.5 else (rng.choice(BOYS), False)
-    numbers = [rng.randint(1, grow(level, 9, 20)) for _ in range(2)]  # male, female
+    numbers = [rng.randint(2, grow(level, 9, 20)) for _ in range(2)]  # male, female
     relative_girl, asked_girls = rng.randrange(2), rng.randrange(2)
     kind = rng.choice(("siblings", "friends", "colleagues")) if level > 1 else "siblings"
     words = ("brother", "sister") if kind == "siblings" else (f"male {kind[:-1]}", f"female {kind[:-1]}")
@@ -320,15 +320,14 @@ def aiw(rng, level):
     same = numbers[asked_girls]
     plus, minus = asked_girls == is_girl, asked_girls == relative_girl
     calculation, herself = f"{same}{' + 1' * plus}{' - 1' * minus}", ("himself", "herself")[relative_girl]
-    why = {(0, 0): "only", (0, 1): f"but not {herself}", (1, 0): f"and {name}",
-           (1, 1): f"and {name} but not {herself}"}
-    owned = f"{counted(same, words[asked_girls])} of {name}" + " in the blue team" * (kind == "colleagues")
+    why = {(0, 0): "", (0, 1): f" but not {herself}", (1, 0): f" and {name}", (1, 1): f" and {name} but not {herself}"}
+    owned = f"The {asked} of {name}" + " in the blue team" * (kind == "colleagues")
     result = f"{calculation} = {same + plus - minus}" if plus or minus else calculation
     return Draft(
         f"{story} How many {asked} does {relative} have?\nAnswer format: a whole number.",
         program=f"print({calculation})",
         answer=str(same + plus - minus),
-        reasoning=f"{relative[0].upper()}{relative[1:]} has the {owned}, {why[plus, minus]}: {result}.")
+        reasoning=f"{owned}: {same}. {relative[0].upper()}{relative[1:]} has the same{why[plus, minus]}: {result}.")
 
 
 # --------------------------------------------------------------------------------------------------- logic formulas

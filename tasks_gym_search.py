@@ -62,7 +62,7 @@ def needle_haystack(rng, level):
                 if "{verb} {thing}" in fact:
                     print(fact.split()[0])""",
         answer=names[asked],
-        reasoning=f"The text says: {facts[asked]}. So it is {names[asked]}.")
+        reasoning=f"The one who {verb} {thing} is {names[asked]}.")
 
 
 # Common words that have many neighbours with one other letter.

@@ -1,0 +1,62 @@
+"""Loading, saving, presets."""
+import pytest
+import torch
+
+import models
+from models import ModelError, load, parse_levels, preset, run_name, save, score
+
+
+def test_a_saved_policy_comes_back_token_for_token(tmp_path, tokenizer, conversations):
+    """AutoTokenizer would swap the pre-tokenizer for Qwen's, and every number would be read differently."""
+    policy, _ = load("tiny", dtype="float32")
+    save(policy, tokenizer, tmp_path)
+    again, loaded = load("tiny", checkpoint_folder=tmp_path, dtype="float32")
+    for record in conversations:
+        text = "".join(message["content"] for message in record["messages"])
+        assert loaded(text)["input_ids"] == tokenizer(text)["input_ids"]
+        assert loaded.decode(loaded(text)["input_ids"]) == text
+    assert loaded.chat_template == tokenizer.chat_template and loaded.eos_token_id == tokenizer.eos_token_id
+    ids, mask = torch.arange(5, 30)[None], torch.ones(1, 25)
+    with torch.no_grad():
+        assert torch.equal(score(policy, ids, mask)[0], score(again, ids, mask)[0])
+    save(again, loaded, tmp_path)  # over an existing one
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
+
+
+def test_words_look_the_same_with_and_without_a_space(tokenizer):
+    word, number = (tokenizer(text)["input_ids"] for text in ("strawberry", "45"))
+    assert len(word) == 1 and len(number) == 1
+    assert tokenizer(" strawberry")["input_ids"][1:] == word and tokenizer(" 45")["input_ids"][1:] == number
+
+
+@pytest.mark.parametrize("model", models.PRESETS)
+def test_presets_say_the_same_things(model):
+    assert set(preset(model)) - {"hub"} == set(preset("tiny")) - {"hub"}
+    for part in ("sft", "rl"):
+        assert set(preset(model)[part]) == set(preset("tiny")[part])
+    preset(model)["rl"]["lr"] = 7
+    assert preset(model)["rl"]["lr"] != 7
+
+
+def test_names_of_models(tmp_path):
+    assert run_name("Qwen/Qwen2.5-3B") == "Qwen--Qwen2.5-3B" and run_name(str(tmp_path)) == tmp_path.name
+    for name in ("nothing", "./nothing", "a/b/c", ""):
+        with pytest.raises(ModelError, match="unknown model"):
+            preset(name)
+    with pytest.raises(ModelError, match="config.json"):
+        preset(str(tmp_path))
+
+
+def test_levels():
+    assert parse_levels("1-3,5") == (1, 2, 3, 5) and parse_levels("2") == (2,)
+    for text in ("0", "6", "1-9", "x", "3-1", ""):
+        with pytest.raises(Exception, match="levels"):
+            parse_levels(text)
+
+
+def test_random_weights_have_the_shape_of_the_preset():
+    policy, _ = load("3b", random_weights=True, layers=1, dtype="bfloat16", device="meta", trainable=False)
+    full = sum(p.numel() for p in policy.parameters()) + 35 * sum(p.numel() for p in policy.model.layers.parameters())
+    assert abs(full / 3.09e9 - 1) < 0.01  # the published size
+    with pytest.raises(ModelError, match="shapes"):
+        load("org/name", random_weights=True)
