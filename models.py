@@ -59,8 +59,8 @@ def _pretrained(hub: str, **changes) -> dict:
     return {**PRETRAINED, "hub": hub, **changes, "sft": {**PRETRAINED["sft"], **sft}, "rl": {**PRETRAINED["rl"], **rl}}
 
 
-SMALL = {"turn_tokens": 256, "episode_tokens": 1536, "calls": 4, "results_chars": 1000, "eval_questions": 64,
-         "rl": {"questions": 8, "samples": 8}}
+SMALL = {"turn_tokens": 256, "episode_tokens": 1536, "calls": 4, "results_chars": 1000, "eval_questions": 32,
+         "sft": {"batch": 8}, "rl": {"questions": 8, "samples": 4}}
 PRESETS = {
     "tiny": {**TINY, "hub": None},
     "smollm2": _pretrained("HuggingFaceTB/SmolLM2-135M-Instruct", gradient_checkpointing=False, **SMALL),
@@ -115,7 +115,8 @@ def add_arguments(parser: argparse.ArgumentParser, model: str) -> dict:
     values = preset(model)
     group = parser.add_argument_group("model")
     group.add_argument("--model", default="tiny", help="preset, hub id or local folder")
-    group.add_argument("--dtype", choices=("float32", "bfloat16"), default=values["dtype"])
+    group.add_argument("--dtype", choices=("float32", "bfloat16"), default=values["dtype"], help="of frozen weights; "
+                       "weights that are trained themselves (--lora-rank 0) are float32")
     group.add_argument("--quantize", choices=("none", "nf4", "int8"), default=values["quantize"],
                        help="how the frozen base is stored (QLoRA: nf4)")
     group.add_argument("--lora-rank", type=int, default=values["lora_rank"], help="0 trains all parameters")
@@ -226,6 +227,8 @@ def load(model: str, *, checkpoint_folder: Path | None = None, dtype: str = "bfl
     """
     check_arguments(quantize, lora_rank if trainable else 1)
     torch.manual_seed(seed)
+    if trainable and lora_rank == 0:
+        dtype = "float32"  # bfloat16 has 8 bits of precision: an update of a thousandth would be rounded away
     full = checkpoint_folder and (checkpoint_folder / "model")
     source = str(full) if full and full.is_dir() else preset(model)["hub"]
     if source is None or random_weights:

@@ -204,6 +204,8 @@ def conversations(args: argparse.Namespace, chat: Chat, run: Run) -> list[dict]:
         return read_jsonl(saved)
     tasks = select(args.tasks)
     wanted = args.per_task * len(tasks)
+    if args.steps:  # a short run does not need them all
+        wanted = min(wanted, args.steps * args.batch)
     with sandboxes.from_args(args) as box, tqdm(total=wanted, desc="conversations", unit="") as bar:
         made = make(draw(tasks, "sft", wanted, args.levels), chat, box, text_share=args.text_share,
                     multi_share=args.multi_share, per_task=args.per_task, keep_wrong=args.keep_wrong, progress=bar)

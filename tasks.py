@@ -29,9 +29,9 @@ from tasks_kit import ABILITIES, LEVELS, MAX_ANSWER, REGISTRY, Question, Task
 __all__ = ["LEVELS", "Question", "TASKS", "Task", "TaskError", "draw", "extract_answer", "select"]
 
 TASKS: dict[str, Task] = REGISTRY
-# Short questions and short programs, five that need code and three that words solve as well: for the tiny model.
-TINY = ("letter_counting", "word_sorting", "products", "count_bits", "chain_sum",
-        "web_of_lies", "needle_haystack", "aiw")
+# Short questions and short programs, six that need code and two that words solve as well: for the tiny model.
+TINY = ("letter_counting", "word_sorting", "word_sequence_reversal", "products", "count_bits", "chain_sum",
+        "web_of_lies", "aiw")
 SEED_START = {"sft": 0, "rl": 1_000_000, "eval": 2_000_000}  # seed ranges of the three uses
 
 

@@ -61,7 +61,7 @@ def spell_backward(rng, level):
 
 @task("word_sequence_reversal", "RG", "train", "string", exact(list_of(text)))
 def word_sequence_reversal(rng, level):
-    words = rng.sample(WORDS, grow(level, 3, 15))
+    words = rng.sample(words_of(level), grow(level, 3, 15))
     return Draft(
         f"Write these words in reverse order: {', '.join(words)}\nAnswer format: the words separated by "
         "commas.",
