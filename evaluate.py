@@ -17,10 +17,10 @@ from tqdm import tqdm
 
 import sandbox as sandboxes
 from chat import Chat, ChatError
-from models import ModelError, add_arguments, exists, load, positive, run_name, write_json
+from models import ModelError, add_arguments, exists, load, positive, preset, run_name, write_json
 from rollout import STOPS, Engine, Episode, Limits
 from runs import fail
-from tasks import TASKS, Question, TaskError, draw, select
+from tasks import TASKS, FileTask, Question, TaskError, draw, select
 
 
 def wilson(right: int, total: int) -> tuple[float, float]:
@@ -135,7 +135,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     values = add_arguments(parser, first.parse_known_args(argv)[0].model)
     parser.add_argument("--run", type=Path, help="run folder of the policy (default: the newest of --model)")
     parser.add_argument("--base", action="store_true", help="the untrained model, even if there are runs")
-    parser.add_argument("--questions", type=positive, default=values["eval_questions"])
+    parser.add_argument("--questions", type=positive, help=f"default: {values['eval_questions']}; of own files all")
     parser.add_argument("--samples", type=positive, default=1, help="answers per question")
     parser.add_argument("--temperature", type=float, default=values["eval_temperature"])
     parser.add_argument("--top-p", type=float, default=1.0)
@@ -152,7 +152,11 @@ def main(argv: list[str] | None = None) -> dict:
         folder = None if args.base else args.run or newest(args.model)
         if args.run and not exists(args.run):
             fail(f"{args.run} holds no policy: give a stage's folder, such as runs/tiny/sft")
-        questions = draw(select(args.tasks), "eval", args.questions, args.levels)
+        tasks = select(args.tasks)
+        if args.questions is None and all(isinstance(task, FileTask) for task in tasks):
+            questions = [question for task in tasks for question in task.pool]
+        else:
+            questions = draw(tasks, "eval", args.questions or preset(args.model)["eval_questions"], args.levels)
         policy, tokenizer = load(args.model, checkpoint_folder=folder, dtype=args.dtype, quantize=args.quantize,
                                  random_weights=args.random_weights, layers=args.layers, device=args.device,
                                  seed=args.seed, trainable=False)

@@ -16,6 +16,7 @@ form that could be checked.
 import hashlib
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
 import tasks_bbh  # noqa: F401  (importing a family registers its tasks)
 import tasks_gym_logic  # noqa: F401
@@ -24,9 +25,10 @@ import tasks_gym_search  # noqa: F401
 import tasks_gym_spatial  # noqa: F401
 import tasks_gym_text  # noqa: F401
 import tasks_symbench  # noqa: F401
+from tasks_file import FileError, FileTask, read_tasks
 from tasks_kit import ABILITIES, LEVELS, MAX_ANSWER, REGISTRY, Question, Task
 
-__all__ = ["LEVELS", "Question", "TASKS", "Task", "TaskError", "draw", "extract_answer", "select"]
+__all__ = ["LEVELS", "FileTask", "Question", "TASKS", "Task", "TaskError", "draw", "extract_answer", "select"]
 
 TASKS: dict[str, Task] = REGISTRY
 # Short questions and short programs, six that need code and two that words solve as well: for the tiny model.
@@ -40,9 +42,17 @@ class TaskError(ValueError):
 
 
 def select(selection: str) -> list[Task]:
-    """Tasks by 'all', 'train', 'test', 'tiny', a suite, an ability, or names separated by commas."""
+    """Tasks by 'all', 'train', 'test', 'tiny', a suite, an ability, names, or JSONL files, separated by commas."""
     chosen: list[Task] = []
     for word in filter(None, (part.strip() for part in selection.split(","))):
+        if word.endswith((".jsonl", ".json")):
+            try:
+                found = read_tasks(Path(word).expanduser(), TASKS)
+            except FileError as error:
+                raise TaskError(str(error)) from None
+            TASKS.update({task.name: task for task in found})  # the engine looks tasks up by name
+            chosen += found
+            continue
         found = [task for task in TASKS.values() if word == "all" or (word == "tiny" and task.name in TINY)
                  or word in (task.name, task.split, task.ability) or word.lower() == task.suite.lower()]
         if not found:
@@ -66,17 +76,22 @@ def draw(tasks: Iterable[Task], purpose: str, count: int, levels: Iterable[int] 
     Question i of a purpose is always the same, so a run that resumes at `start` continues the sequence.
     """
     tasks, levels = list(tasks), tuple(levels)
+    own = {task.name: [q for q in task.pool if held_out(q) == (purpose == "eval")]
+           for task in tasks if isinstance(task, FileTask)}
     questions = []
     for index in range(start, start + count):
-        task = tasks[index % len(tasks)]
-        level = levels[index // len(tasks) % len(levels)]
+        turn, task = index // len(tasks), tasks[index % len(tasks)]
+        if task.name in own:
+            if not own[task.name]:
+                raise TaskError(f"the file of task {task.name!r} is too small: by their text, none of its "
+                                f"{len(task.pool)} questions is for {purpose}")
+            questions.append(own[task.name][turn % len(own[task.name])])
+            continue
+        level, seed = levels[turn % len(levels)], SEED_START[purpose] + 50 * turn
         # 50 seeds are room enough: four in a row with the wrong text happen in a third of all cases, 50 never.
-        seed = SEED_START[purpose] + 50 * (index // len(tasks))
-        for attempt in range(50):
-            question = task.question(seed + attempt, level)
-            if held_out(question) == (purpose == "eval"):
-                break
-        else:
+        candidates = (task.question(seed + attempt, level) for attempt in range(50))
+        question = next((q for q in candidates if held_out(q) == (purpose == "eval")), None)
+        if question is None:
             raise TaskError(f"{task.name} has too few different questions at level {level}")
         questions.append(question)
     return questions

@@ -54,7 +54,7 @@ def slip(program: str, rng: random.Random) -> str:
 
 def choose_kind(question: Question, rng: random.Random, text_share: float, multi_share: float) -> str:
     """Which kind of conversation: words with probability `text_share`, else code; of that, `multi_share` multi-turn."""
-    if rng.random() < text_share:
+    if rng.random() < text_share or not question.data["program"]:  # a question from a file has no oracle
         return "reason" if question.data["reasoning"] else "guess"
     if rng.random() < multi_share:
         return "recheck" if question.data["recheck"] and rng.random() < 0.5 else "repair"
@@ -64,6 +64,8 @@ def choose_kind(question: Question, rng: random.Random, text_share: float, multi
 def programs_of(question: Question, kind: str, rng: random.Random) -> list[str]:
     """The programs to run, in order (the recheck program is filled in when the first output is known)."""
     oracle = TASKS[question.task].oracle(question)
+    if oracle is None:
+        return []
     return {"reason": [], "repair": [slip(oracle, rng), oracle]}.get(kind, [oracle])
 
 
@@ -115,6 +117,8 @@ def converse(question: Question, kind: str, rng: random.Random, programs: list[s
     if kind == "reason":
         worked, _, answer = TASKS[question.task].reasoning(question).rpartition("<<<")
         return [say("reason") + worked], answer.removesuffix(">>>")
+    if kind == "guess" and not results:
+        return [say("guess") + " "], question.data["answer"]
     answer = results[-1].stdout.strip()
     if results[-1].status != "ok" or results[-1].truncated:
         return None, ""

@@ -1,0 +1,56 @@
+"""The whole way through the commands, with few steps: warm start, RL, evaluation, asking."""
+import json
+
+import pytest
+from conftest import build
+from test_cli import run
+
+from models import exists
+from runs import read_jsonl
+
+EVERY_STEP = {"step", "reward", "accuracy", "dead_groups", "stop_answer", "stop_void", "stop_length", "stop_calls",
+              "turns_over_6", "calls", "code_share", "code_errors", "entropy", "kl", "clip_share", "logprob_error",
+              "grad_norm", "loss", "tokens_per_second", "seconds_rollout", "seconds_sandbox", "seconds_training"}
+
+
+def ok(*arguments, cwd):
+    result = run(*arguments, cwd=cwd)
+    assert result.returncode == 0, result.stderr[-2000:]
+    return result.stdout
+
+
+def test_tiny_from_nothing_to_an_answer(tmp_path):
+    ok("sft.py", "--steps", 6, "--per-task", 8, cwd=tmp_path)
+    records = read_jsonl(tmp_path / "runs/tiny/sft/data.jsonl")
+    assert 40 < len(records) <= 64 and all(r["messages"][-1]["role"] == "assistant" for r in records)
+    out = ok("grpo.py", "--steps", 2, "--questions", 2, "--samples", 2, "--eval-questions", 16, "--reward", "shaped",
+             cwd=tmp_path)
+    assert "after SFT" in out and "after GRPO" in out and "code used, code-needed tasks" in out
+    folder = tmp_path / "runs/tiny/grpo"
+    metrics = read_jsonl(folder / "metrics.jsonl")
+    assert len(metrics) == 2 and all(set(line) >= EVERY_STEP for line in metrics)
+    episode = read_jsonl(folder / "episodes.jsonl")[0]
+    assert len(episode["ids"]) == len(episode["mask"]) == len(episode["logprobs"]) and "advantage" in episode
+    assert json.loads((folder / "eval.json").read_text())["after GRPO"]["questions"] == 16
+    assert json.loads((folder / "config.json").read_text())["reward"] == "shaped" and exists(folder)
+    assert "after SFT" not in ok("evaluate.py", "--questions", 8, cwd=tmp_path)
+    first = ok("evaluate.py", "--questions", 8, "--run", "runs/tiny/sft", cwd=tmp_path)
+    assert first == ok("evaluate.py", "--questions", 8, "--run", "runs/tiny/sft", cwd=tmp_path)
+    assert "answer" in ok("r1ci.py", "ask", "What is 12 times 34?", cwd=tmp_path)
+
+
+@pytest.mark.parametrize("lora_rank", [4, 0])
+def test_a_llama_folder_whose_pad_is_its_end_of_turn(tmp_path, tokenizer, lora_rank):
+    import copy
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.pad_token = tokenizer.eos_token
+    build(tokenizer, "llama").save_pretrained(tmp_path / "llama")
+    tokenizer.save_pretrained(tmp_path / "llama")
+    common = ["--model", "llama", "--lora-rank", lora_rank, "--tasks", "products", "--levels", 1, "--style", "short"]
+    out = ok("sft.py", *common, "--steps", 12, "--batch", 4, "--lr", "2e-2" if lora_rank else "3e-3",
+             cwd=tmp_path)
+    losses = [line["loss"] for line in read_jsonl(tmp_path / "runs/llama/sft/metrics.jsonl")]
+    assert len(losses) == 12 and losses[-1] < losses[0] - 0.5 and "12 steps" in out
+    ok("grpo.py", *common, "--steps", 1, "--questions", 2, "--samples", 2, "--eval-questions", 2, "--turn-tokens", 20,
+       cwd=tmp_path)
+    assert (tmp_path / "runs/llama/grpo" / ("adapter" if lora_rank else "model")).is_dir()
