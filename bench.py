@@ -36,7 +36,7 @@ for line in sys.stdin:
         pid = os.fork()
         if pid == 0:
             os.dup2(os.open("/dev/null", os.O_WRONLY), 1)
-            exec(compile(code, "<program>", "exec"), {{"__name__": "__main__"}})
+            exec(compile(code, "program.py", "exec"), {{"__name__": "__main__"}})
             sys.stdout.flush()
             os._exit(0)
         assert os.waitpid(pid, 0)[1] == 0

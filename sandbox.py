@@ -44,6 +44,7 @@ from typing import ClassVar
 
 import sandbox_kernel as kernel
 from sandbox_worker import (
+    CLEAN,
     HERE,
     LIBRARIES,
     MEMORY_EXIT,
@@ -262,7 +263,7 @@ class _Worker:
     """The trainer's handle on one worker process."""
 
     def __init__(self, settings: dict):
-        self.alive, self._hello = True, None
+        self.alive, self.dirty, self._hello = True, False, None
         self.sock, theirs = socket.socketpair()
         with theirs:
             # Popen without preexec_fn is a vfork and an exec: no copy of the trainer's memory ever exists.
@@ -298,6 +299,8 @@ class _Worker:
 
         None: nobody was there to take it.
         """
+        if not self._is_clean():
+            return None
         started = time.monotonic()
         with _Stream(max_output) as out, _Stream(max_output) as err:
             try:
@@ -314,7 +317,7 @@ class _Worker:
         if not report:
             result.status = verdict or "killed"              # by close(), or the worker is lost
             return result
-        code, peak, cpu, too_much_disk = REPORT.unpack(report)
+        code, peak, cpu, too_much_disk, self.dirty = REPORT.unpack(report)
         result.max_rss_mb = peak / (1 << 10 if sys.platform == "linux" else 1 << 20)
         if code >= 0:
             result.exit_code = code
@@ -327,6 +330,14 @@ class _Worker:
             elif out_of_time and not too_much_disk:
                 result.status = "timeout"
         return result
+
+    def _is_clean(self) -> bool:
+        """Wait until the worker has removed what the program before left behind."""
+        if self.dirty:
+            poller = select.poll()
+            poller.register(self.sock, select.POLLIN)
+            self.dirty = not (poller.poll(60_000) and self.sock.recv(len(CLEAN)) == CLEAN)
+        return not self.dirty
 
     def _watch(self, streams: tuple, deadline: float, flood: int) -> tuple[str | None, bytes]:
         """Keep both pipes empty until the worker reports; give the order to kill at the limits."""

@@ -4,7 +4,7 @@ A worker (`serve`, `_Worker`) imports numpy and sympy, gives up all that no prog
 privileges, most system calls), attacks itself once to see whether that holds, and then forks for every order:
 
     trainer -> worker    ORDER: run, with three descriptors (the text, the ends of two pipes), or: kill
-    worker -> trainer    REPORT: how the program ended and what it used
+    worker -> trainer    REPORT: how the program ended and what it used; CLEAN, if it left files
 
 The forked child (`become_program`) takes the last steps down (own session, CPU limit, Landlock, the second
 seccomp filter), closes every descriptor but its output, and only then looks at the text it is to run.
@@ -16,7 +16,6 @@ import builtins
 import contextlib
 import gc
 import importlib
-import io
 import json
 import linecache
 import os
@@ -36,9 +35,10 @@ import sandbox_kernel as kernel
 HERE = os.path.dirname(os.path.abspath(__file__))
 FILE_SIZE, DISK_SIZE, DISK_NAMES, OPEN_FILES = 32 << 20, 64 << 20, 4096, 64
 MEMORY_EXIT = 203          # exit code of an uncaught MemoryError
-NAME = "<program>"         # what tracebacks call the program
+NAME = "program.py"        # what tracebacks call the program
 ORDER = struct.Struct("<cd")           # trainer -> worker: b"R" run (seconds of CPU) or b"K" kill
-REPORT = struct.Struct("<iqd?")        # worker -> trainer: exit code or -signal, peak kB, CPU seconds, disk full
+REPORT = struct.Struct("<iqd??")       # worker -> trainer: exit code or -signal, peak kB, CPU s, disk full, dirty
+CLEAN = b"."                           # worker -> trainer, after a dirty report: ready for the next program
 LIBRARIES = ("site-packages", "dist-packages")
 DEVICES = ["/dev/null", "/dev/zero", "/dev/urandom", "/dev/random"]
 # Imported for all programs beside what the caller names: small, and what language models like to import.
@@ -140,15 +140,10 @@ class _Worker:
             os.dup2(writer, fd)
         os.close(reader)
         os.close(writer)
-        _open_outputs()
-        self.plan = {"ruleset": ruleset, "seccomp": None, "path": sys.path}
+        self.plan = {"ruleset": ruleset, "seccomp": None, "path": [self.folder, *sys.path]}
         if self.layers["seccomp"] is True:
             self.plan["seccomp"] = kernel.ProgramFilter()
-        os.environ.clear()
-        os.environ.update(PATH="/usr/bin:/bin", LANG="C.UTF-8", TZ="UTC", OMP_NUM_THREADS="1",
-                          HOME=self.folder, TMPDIR=self.folder)
-        sys.path.insert(0, self.folder)
-        tempfile.tempdir = None
+        _set_the_stage(self.plan["path"])
         # A collection in a program must not touch, and so copy, our pages. (No gc.collect() before: it gives
         # memory back, which breaks up the 2 MB pages and costs every fork a millisecond and a half.)
         gc.freeze()
@@ -227,10 +222,12 @@ class _Worker:
         _, status, usage = os.wait4(pid, 0)
         self._sweep(pid)
         os.chmod(self.folder, 0o700)
-        if os.listdir(self.folder):
-            kernel.empty_folder(self.folder)
+        dirty = bool(os.listdir(self.folder))
         self.sock.sendall(REPORT.pack(os.waitstatus_to_exitcode(status), usage.ru_maxrss,
-                                      usage.ru_utime + usage.ru_stime, too_much))
+                                      usage.ru_utime + usage.ru_stime, too_much, dirty))
+        if dirty:                                            # a slow disk is no program's fault: no clock runs
+            kernel.empty_folder(self.folder)
+            self.sock.sendall(CLEAN)
 
     def _spawn(self, fds: list[int], cpu_seconds: float) -> int:
         """Without a fork server: a fresh interpreter, as it would be on any machine, that confines itself."""
@@ -238,7 +235,7 @@ class _Worker:
         moves = [(os.POSIX_SPAWN_DUP2, fd, 50 + i) for i, fd in enumerate(kept)]
         plan = self.plan | {"ruleset": 53 if len(kept) == 4 else None, "seccomp": bool(self.plan["seccomp"])}
         command = boot(f"become_fresh_program(50, 51, 52, {cpu_seconds!r}, {plan!r})")
-        return os.posix_spawn(sys.executable, command, environment() | dict(os.environ), file_actions=moves)
+        return os.posix_spawn(sys.executable, command, environment(), file_actions=moves)
 
     def _wait(self, pid: int) -> bool:
         """Until the program has ended, by itself or by order. True: it was ended because it filled the disk."""
@@ -297,10 +294,12 @@ def become_program(code: int, out: int, err: int, cpu_seconds: float, plan: dict
     try:
         os.dup2(out, 1)
         os.dup2(err, 2)
-        source = os.pread(code, os.fstat(code).st_size, 0)
+        source = os.pread(code, os.lseek(code, 0, os.SEEK_END), 0)
         _confine(cpu_seconds, plan)
         os.closerange(3, 1024)
-        leave(_execute(source.decode().lstrip("\ufeff"), plan))
+        leave(_execute(source.decode().lstrip("\ufeff")))
+    except MemoryError:                                      # not even room for a traceback
+        leave(MEMORY_EXIT)
     finally:
         leave(1)
 
@@ -309,9 +308,7 @@ def become_fresh_program(code: int, out: int, err: int, cpu_seconds: float, plan
     """The same in an interpreter of its own, which has inherited nothing from a worker."""
     os.dup2(out, 1)
     os.dup2(err, 2)
-    _open_outputs()
-    for name in [name for name in os.environ if name.startswith(("PYTHON", "GLIBC_"))]:
-        del os.environ[name]
+    _set_the_stage(plan["path"])
     plan["seccomp"] = kernel.ProgramFilter() if plan["seccomp"] else None
     become_program(code, out, err, cpu_seconds, plan)
 
@@ -329,25 +326,34 @@ def _confine(cpu_seconds: float, plan: dict) -> None:
         plan["seccomp"].install(os.getpid())
 
 
-def _open_outputs() -> None:
-    """Line by line: a program that is killed keeps what it printed. (Pipes must be there: they can't seek.)"""
+def _set_the_stage(path: list[str]) -> None:
+    """Make this interpreter look like one that is about to run `python program.py` in its working folder.
+
+    A worker does it once, and each fork wakes up in it: what is done before the fork costs a program nothing.
+    """
+    for name in ("sandbox_worker", "sandbox_kernel"):
+        sys.modules.pop(name, None)
+    main = sys.modules["__main__"] = types.ModuleType("__main__")
+    main.__dict__.update(__file__=NAME, __builtins__=builtins)
+    sys.argv, sys.path[:] = [NAME], path
+    sys.excepthook, threading.excepthook = _print_error, _print_thread_error
+    tempfile.tempdir = None
+    os.environ.clear()
+    os.environ.update(PATH="/usr/bin:/bin", LANG="C.UTF-8", TZ="UTC", OMP_NUM_THREADS="1", HOME=path[0],
+                      TMPDIR=path[0])
+    # Line by line: a program that is killed keeps what it printed. (Pipes must be there: they can't seek.)
     sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__ = [
         open(fd, "w", buffering=1, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115 - never closed
         for fd in (1, 2)]
 
 
-def _execute(text: str, plan: dict) -> int:
-    """Run `text` the way `python program.py` would: as __main__, threads joined, exit functions called."""
-    for name in ("sandbox_worker", "sandbox_kernel"):
-        sys.modules.pop(name, None)
-    main = sys.modules["__main__"] = types.ModuleType("__main__")
-    main.__dict__.update(__file__=NAME, __builtins__=builtins)
-    sys.argv, sys.path[:] = [NAME], plan["path"]
-    linecache.cache[NAME] = (len(text), None, io.StringIO(text, newline=None).readlines(), NAME)
-    sys.excepthook, threading.excepthook = _print_error, _print_thread_error
+def _execute(text: str) -> int:
+    """Run `text` the way python runs a file: as __main__, threads joined, exit functions called."""
+    linecache.cache[NAME] = (lambda: text,)                  # where tracebacks look for source lines
     outputs, exit_code = (sys.stdout, sys.stderr), 0
     try:
-        exec(compile(text, NAME, "exec", dont_inherit=True), main.__dict__)  # noqa: S102 - the point of it all
+        code = compile(text, NAME, "exec", dont_inherit=True)
+        exec(code, sys.modules["__main__"].__dict__)  # noqa: S102 - the point of it all
     except BaseException as error:  # noqa: BLE001 - whatever it is, it is the program's
         exit_code = _exit_code(error)
     threading._shutdown()

@@ -194,10 +194,10 @@ def test_nothing_passes_to_the_next_program(single, name):
 def test_no_trace_of_a_program_in_the_memory_of_the_next(single):
     """All pages that hold python objects, read through ctypes: the text of the program before is in none."""
     single.run("secret = 'residue-' + 'of-a-program'; print(secret); data = [secret + str(i) for i in range(1000)]")
-    search = ("import ctypes, gc\nmark = b'-'.join([b'residue', b'of'])\ngc.unfreeze()\n"
+    search = ("import ctypes, gc, re\nmark = re.compile(b'residue[-]of[-]a')      # does not find itself\ngc.unfreeze()\n"
               "pages = {id(o) >> 12 for o in gc.get_objects()}\n"
               "pages |= {id(v) >> 12 for o in gc.get_objects() if type(o) is dict for v in list(o.values())}\n"
-              "print(len(pages) > 100, sum(mark + b'-a' in ctypes.string_at(p << 12, 4096) for p in pages))")
+              "print(len(pages) > 100, sum(bool(mark.search(ctypes.string_at(p << 12, 4096))) for p in pages))")
     assert single.run(search).stdout == "True 0\n"
 
 
