@@ -39,6 +39,7 @@ NAME = "program.py"        # what tracebacks call the program
 ORDER = struct.Struct("<cd")           # trainer -> worker: b"R" run (seconds of CPU) or b"K" kill
 REPORT = struct.Struct("<iqd??")       # worker -> trainer: exit code or -signal, peak kB, CPU s, disk full, dirty
 CLEAN = b"."                           # worker -> trainer, after a dirty report: ready for the next program
+THREE_FDS = struct.Struct("3i")        # the text, stdout, stderr, as they travel with an order
 LIBRARIES = ("site-packages", "dist-packages")
 DEVICES = ["/dev/null", "/dev/zero", "/dev/urandom", "/dev/random"]
 # Imported for all programs beside what the caller names: small, and what language models like to import.
@@ -143,6 +144,13 @@ class _Worker:
         self.plan = {"ruleset": ruleset, "seccomp": None, "path": [self.folder, *sys.path]}
         if self.layers["seccomp"] is True:
             self.plan["seccomp"] = kernel.ProgramFilter()
+        self.poller, self.has_pidfd = select.poll(), False
+        self.poller.register(self.sock, select.POLLIN)
+        with contextlib.suppress(OSError, AttributeError):
+            os.close(os.pidfd_open(os.getpid()))
+            self.has_pidfd = True
+        # Only a tmpfs stops a program that fills the disk; only a pidfd tells when one has ended.
+        self.pause = 5 if not self.has_pidfd else 50 if self.temporary else None
         _set_the_stage(self.plan["path"])
         # A collection in a program must not touch, and so copy, our pages. (No gc.collect() before: it gives
         # memory back, which breaks up the 2 MB pages and costs every fork a millisecond and a half.)
@@ -201,15 +209,16 @@ class _Worker:
                 self.plan["ruleset" if name == "landlock" else name] = None
 
     def loop(self) -> None:
+        """Take orders until the trainer is gone. Lean on purpose: what is touched here, every fork copies."""
+        space = socket.CMSG_SPACE(THREE_FDS.size)
         while True:
-            data, fds, _, _ = socket.recv_fds(self.sock, ORDER.size, 3)
+            data, attached, _, _ = self.sock.recvmsg(ORDER.size, space)
             if not data:
-                return                                       # the trainer is gone, however it ended
-            order, cpu_seconds = ORDER.unpack(data)
-            if order == b"R":                                # a late b"K" meant a program that has ended
-                self._run(fds, cpu_seconds)
+                return                                       # the trainer has ended, however it ended
+            if attached:                                     # no late order to kill a program that has ended
+                self._run(THREE_FDS.unpack(attached[0][2]), ORDER.unpack(data)[1])
 
-    def _run(self, fds: list[int], cpu_seconds: float) -> None:
+    def _run(self, fds: tuple[int, int, int], cpu_seconds: float) -> None:
         if self.layers["fork_server"] is True:
             pid = os.fork()
             if pid == 0:
@@ -220,8 +229,9 @@ class _Worker:
             os.close(fd)
         too_much = self._wait(pid)
         _, status, usage = os.wait4(pid, 0)
-        self._sweep(pid)
-        os.chmod(self.folder, 0o700)
+        if self.plan["seccomp"] is None:                     # otherwise it can't have started or locked anything
+            self._sweep(pid)
+            os.chmod(self.folder, 0o700)
         dirty = bool(os.listdir(self.folder))
         self.sock.sendall(REPORT.pack(os.waitstatus_to_exitcode(status), usage.ru_maxrss,
                                       usage.ru_utime + usage.ru_stime, too_much, dirty))
@@ -229,7 +239,7 @@ class _Worker:
             kernel.empty_folder(self.folder)
             self.sock.sendall(CLEAN)
 
-    def _spawn(self, fds: list[int], cpu_seconds: float) -> int:
+    def _spawn(self, fds: tuple[int, int, int], cpu_seconds: float) -> int:
         """Without a fork server: a fresh interpreter, as it would be on any machine, that confines itself."""
         kept = [fd for fd in (*fds, self.plan["ruleset"]) if fd is not None]
         moves = [(os.POSIX_SPAWN_DUP2, fd, 50 + i) for i, fd in enumerate(kept)]
@@ -239,22 +249,25 @@ class _Worker:
 
     def _wait(self, pid: int) -> bool:
         """Until the program has ended, by itself or by order. True: it was ended because it filled the disk."""
-        poller, exited, too_much = select.poll(), None, False
-        poller.register(self.sock, select.POLLIN)
-        with contextlib.suppress(OSError, AttributeError):
+        if self.has_pidfd:
             exited = os.pidfd_open(pid)
-            poller.register(exited, select.POLLIN)
-        # Only a tmpfs stops a program that fills the disk; only a pidfd tells when one has ended.
-        pause = 5 if exited is None else 50 if self.temporary else None
-        while not os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-            ready = [fd for fd, _ in poller.poll(pause)]
+            self.poller.register(exited, select.POLLIN)
+        too_much = False
+        while True:
+            ready = self.poller.poll(self.pause)
+            if self.has_pidfd:
+                if any(fd == exited for fd, _ in ready):
+                    break
+            elif os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                break
             if self.temporary and not too_much:
                 too_much = kernel.folder_exceeds(self.folder, DISK_SIZE, DISK_NAMES)
-            if too_much or self.sock.fileno() in ready:
-                if not too_much:
-                    self.sock.recv(ORDER.size)               # the order, or nothing: no trainer
+            if ready and not too_much:
+                self.sock.recv(ORDER.size)                   # the order to kill, or nothing: no trainer
+            if ready or too_much:
                 os.kill(pid, signal.SIGKILL)
-        if exited is not None:
+        if self.has_pidfd:
+            self.poller.unregister(exited)
             os.close(exited)
         return too_much
 
