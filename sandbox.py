@@ -346,10 +346,12 @@ class _Worker:
             poller.register(fd, select.POLLIN)
         while self.alive:
             left = deadline - time.monotonic()
-            for fd, _ in poller.poll(max(0, math.ceil(left * 1000))):
+            for fd, event in poller.poll(max(0, math.ceil(left * 1000))):
                 if fd in by_fd:
-                    if not by_fd[fd].read():
-                        poller.unregister(fd)                # closed; the program itself may go on
+                    if event & select.POLLIN:
+                        by_fd[fd].read()
+                    else:
+                        poller.unregister(fd)                # closed and empty; the program itself may go on
                     continue
                 with contextlib.suppress(ConnectionError):
                     report = self.sock.recv(REPORT.size)
@@ -416,9 +418,8 @@ class _Stream:
 def _send_program(sock: socket.socket, source: bytes, cpu_seconds: float, pipes: tuple) -> None:
     """The text travels as an open file without a name: the worker passes it on, and never sees it."""
     in_memory = hasattr(os, "memfd_create")
-    with open(os.memfd_create("program"), "wb") if in_memory else tempfile.TemporaryFile() as file:
+    with open(os.memfd_create("program"), "wb", 0) if in_memory else tempfile.TemporaryFile("wb", 0) as file:
         file.write(source)
-        file.flush()
         socket.send_fds(sock, [ORDER.pack(b"R", cpu_seconds)], [file.fileno(), *pipes])
 
 

