@@ -117,7 +117,7 @@ def _plain(text: str) -> str:
 
 
 def _cut(text: str, limit: int, head: float) -> str:
-    """At most about `limit` characters: the first and the last ones, and between them how many are missing."""
+    """At most about `limit` characters: first ones, last ones, and between them how many are missing."""
     if len(text) <= limit:
         return text
     room = max(limit - 40, 40)
@@ -446,7 +446,7 @@ ATTACKS = {  # each prints ESCAPED if it gets through; {pid} is the trainer, {po
     "read the checkout": "open({here!r} + '/sandbox.py').read(); print('ESCAPED')",
     "read the trainer's environment": "open('/proc/{pid}/environ', 'rb').read(); print('ESCAPED')",
     "write outside its folder": "open({folder!r} + '/x', 'w'); print('ESCAPED')",
-    "connect to this machine": "import socket as s; s.create_connection(('127.0.0.1', {port})); print('ESCAPED')",
+    "connect to this machine": "import socket; socket.create_connection(('', {port})); print('ESCAPED')",
     "start a process": "import os; os.fork(); print('ESCAPED')",
     "signal the trainer": "import os; os.kill({pid}, 0); print('ESCAPED')",
     "signal the worker": "import os; os.kill(os.getppid(), 0); print('ESCAPED')",

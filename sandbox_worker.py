@@ -38,7 +38,7 @@ FILE_SIZE, DISK_SIZE, DISK_NAMES, OPEN_FILES = 32 << 20, 64 << 20, 4096, 64
 MEMORY_EXIT = 203          # exit code of an uncaught MemoryError
 NAME = "program.py"        # what tracebacks call the program
 ORDER = struct.Struct("<cd")           # trainer -> worker: b"R" run (seconds of CPU) or b"K" kill
-REPORT = struct.Struct("<iqd??")       # worker -> trainer: exit code or -signal, peak kB, CPU s, disk full, dirty
+REPORT = struct.Struct("<iqd??")       # worker -> trainer: exit code or -signal, kB, CPU s, disk full, dirty
 CLEAN = b"."                           # worker -> trainer, after a dirty report: ready for the next program
 THREE_FDS = struct.Struct("3i")        # the text, stdout, stderr, as they travel with an order
 LIBRARIES = ("site-packages", "dist-packages")
@@ -168,8 +168,10 @@ class _Worker:
         if self.layers[name] is True:
             try:
                 return switch_on(*arguments)
-            except (OSError, AttributeError, ValueError) as error:
-                self.layers[name] = str(error) if sys.platform == "linux" else "needs Linux"
+            except (OSError, ValueError) as error:
+                self.layers[name] = str(error)
+            except AttributeError:                           # not even a function of that name in libc
+                self.layers[name] = "needs Linux"
 
     def _enter_namespaces(self) -> None:
         kernel.try_in_child(kernel.enter_namespaces)         # half entered would be worse than not at all
@@ -232,15 +234,14 @@ class _Worker:
             pid = self._spawn(fds, cpu_seconds)
         for fd in fds:
             os.close(fd)
-        too_much = self._wait(pid)
-        _, status, usage = os.wait4(pid, 0)
-        if self.plan["seccomp"] is None:                     # otherwise it can't have started or locked anything
+        status, usage, too_much = self._wait(pid)
+        if self.plan["seccomp"] is None:                     # otherwise it can't have started or locked any
             self._sweep(pid)
             os.chmod(self.folder, 0o700)
         dirty = bool(os.listdir(self.folder))
         self.sock.sendall(REPORT.pack(os.waitstatus_to_exitcode(status), usage.ru_maxrss,
                                       usage.ru_utime + usage.ru_stime, too_much, dirty))
-        if dirty:                                            # a slow disk is no program's fault: no clock runs
+        if dirty:                                            # no clock runs: disks may be slow
             kernel.empty_folder(self.folder)
             self.sock.sendall(CLEAN)
 
@@ -252,29 +253,28 @@ class _Worker:
         command = boot(f"become_fresh_program(50, 51, 52, {cpu_seconds!r}, {plan!r})")
         return os.posix_spawn(sys.executable, command, environment(), file_actions=moves)
 
-    def _wait(self, pid: int) -> bool:
-        """Until the program has ended, by itself or by order. True: it was ended because it filled the disk."""
+    def _wait(self, pid: int) -> tuple:
+        """How the program ended, by itself or by order; True if by us, because it filled the disk."""
+        exited, too_much = None, False
         if self.has_pidfd:
             exited = os.pidfd_open(pid)
             self.poller.register(exited, select.POLLIN)
-        too_much = False
         while True:
-            ready = self.poller.poll(self.pause)
-            if self.has_pidfd:
-                if any(fd == exited for fd, _ in ready):
+            ready = [fd for fd, _ in self.poller.poll(self.pause)]
+            if exited is None or exited in ready:
+                ended, status, usage = os.wait4(pid, os.WNOHANG)
+                if ended:
                     break
-            elif os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-                break
             if self.temporary and not too_much:
                 too_much = kernel.folder_exceeds(self.folder, DISK_SIZE, DISK_NAMES)
             if ready and not too_much:
                 self.sock.recv(ORDER.size)                   # the order to kill, or nothing: no trainer
             if ready or too_much:
                 os.kill(pid, signal.SIGKILL)
-        if self.has_pidfd:
+        if exited is not None:
             self.poller.unregister(exited)
             os.close(exited)
-        return too_much
+        return status, usage, too_much
 
     def _sweep(self, pid: int) -> None:
         """Whatever the program started (where no seccomp forbids it) ends with it."""
@@ -356,7 +356,7 @@ def _set_the_stage(path: list[str]) -> None:
     sys.argv, sys.path[:] = [NAME], path
     sys.excepthook, threading.excepthook = _print_error, _print_thread_error
     tempfile.tempdir = None
-    random.seed(0)                                           # as with hashes: run twice, it says the same twice
+    random.seed(0)                                           # as with hashes: run twice, same result
     os.environ.clear()
     os.environ.update(PATH="/usr/bin:/bin", LANG="C.UTF-8", TZ="UTC", OMP_NUM_THREADS="1", HOME=path[0],
                       TMPDIR=path[0])

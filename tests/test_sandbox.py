@@ -405,6 +405,34 @@ def test_a_layer_that_does_not_hold_is_found_out(tmp_path, box, module, old, new
     assert "came through" in done.stdout, done.stderr
 
 
+@on_linux
+def test_a_system_that_has_none_of_this(tmp_path):
+    """As on macOS: no system call of Linux, no memfd, no pidfd; a fresh interpreter for every program."""
+    for name in MODULES:
+        shutil.copy(os.path.join(CHECKOUT, name), tmp_path)
+    kernel = (tmp_path / "sandbox_kernel.py").read_text()
+    pretend = ("import os, sys\nsys.platform = 'darwin'\nfor name in ('pidfd_open', 'memfd_create', 'waitid', 'O_PATH'):\n"
+               "    if hasattr(os, name): delattr(os, name)\n")
+    assert "_libc = ctypes.CDLL(None, use_errno=True)" in kernel
+    kernel = kernel.replace("_libc = ctypes.CDLL(None, use_errno=True)", "_libc = object()")
+    (tmp_path / "sandbox_kernel.py").write_text(kernel.replace("import contextlib", pretend + "import contextlib", 1))
+    code = ("import json, sandbox_kernel, sandbox\n"
+            "programs = ['print(1)', 'x = 1\\n1 / 0', 'while True: pass', 'open(\"f\", \"w\")', 'import os; print(os.listdir())',\n"
+            "            'import os; os._exit(5)', 'while True: print(\"9\" * 9999)', 'import time, os\\nif os.fork() == 0: time.sleep(50)']\n"
+            "with sandbox.Sandbox(workers=2, timeout=3) as box:\n"
+            "    print(json.dumps([box.layers, [(r.status, r.for_model()[-60:]) for r in box.run_many(programs)]]))")
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False,
+                          env=os.environ | {"TMPDIR": str(tmp_path)})
+    layers, results = json.loads(done.stdout)
+    assert [status for status, _ in results] == ["ok", "error", "timeout", "ok", "ok", "error", "output", "ok"], done
+    assert results[0][1] == "1"
+    assert results[1][1].endswith("ZeroDivisionError: division by zero")
+    assert results[4][1] == "[]"
+    assert {name for name, state in layers.items() if state is True} <= {"session", "limits"}
+    assert done.stderr.count("reduced protection") == 1
+    assert not list(tmp_path.glob("r1ci-*"))
+
+
 def test_a_worker_that_cannot_start_is_an_error(monkeypatch):
     monkeypatch.setattr(sandbox, "boot", lambda call: [sys.executable, "-c", "raise SystemExit(1)"])
     box = sandbox.Sandbox(workers=1)
