@@ -44,6 +44,7 @@ from typing import ClassVar
 
 import sandbox_kernel as kernel
 from sandbox_worker import (
+    CLEAN,
     HERE,
     LIBRARIES,
     MEMORY_EXIT,
@@ -116,7 +117,7 @@ def _plain(text: str) -> str:
 
 
 def _cut(text: str, limit: int, head: float) -> str:
-    """At most about `limit` characters: the first and the last ones, and between them how many are missing."""
+    """At most about `limit` characters: first ones, last ones, and between them how many are missing."""
     if len(text) <= limit:
         return text
     room = max(limit - 40, 40)
@@ -262,7 +263,7 @@ class _Worker:
     """The trainer's handle on one worker process."""
 
     def __init__(self, settings: dict):
-        self.alive, self._hello = True, None
+        self.alive, self.dirty, self._hello = True, False, None
         self.sock, theirs = socket.socketpair()
         with theirs:
             # Popen without preexec_fn is a vfork and an exec: no copy of the trainer's memory ever exists.
@@ -298,6 +299,8 @@ class _Worker:
 
         None: nobody was there to take it.
         """
+        if not self._is_clean():
+            return None
         started = time.monotonic()
         with _Stream(max_output) as out, _Stream(max_output) as err:
             try:
@@ -314,7 +317,7 @@ class _Worker:
         if not report:
             result.status = verdict or "killed"              # by close(), or the worker is lost
             return result
-        code, peak, cpu, too_much_disk = REPORT.unpack(report)
+        code, peak, cpu, too_much_disk, self.dirty = REPORT.unpack(report)
         result.max_rss_mb = peak / (1 << 10 if sys.platform == "linux" else 1 << 20)
         if code >= 0:
             result.exit_code = code
@@ -328,6 +331,14 @@ class _Worker:
                 result.status = "timeout"
         return result
 
+    def _is_clean(self) -> bool:
+        """Wait until the worker has removed what the program before left behind."""
+        if self.dirty:
+            poller = select.poll()
+            poller.register(self.sock, select.POLLIN)
+            self.dirty = not (poller.poll(60_000) and self.sock.recv(len(CLEAN)) == CLEAN)
+        return not self.dirty
+
     def _watch(self, streams: tuple, deadline: float, flood: int) -> tuple[str | None, bytes]:
         """Keep both pipes empty until the worker reports; give the order to kill at the limits."""
         poller, by_fd, report, verdict = select.poll(), {s.reader: s for s in streams}, b"", None
@@ -335,10 +346,12 @@ class _Worker:
             poller.register(fd, select.POLLIN)
         while self.alive:
             left = deadline - time.monotonic()
-            for fd, _ in poller.poll(max(0, math.ceil(left * 1000))):
+            for fd, event in poller.poll(max(0, math.ceil(left * 1000))):
                 if fd in by_fd:
-                    if not by_fd[fd].read():
-                        poller.unregister(fd)                # closed; the program itself may go on
+                    if event & select.POLLIN:
+                        by_fd[fd].read()
+                    else:
+                        poller.unregister(fd)                # closed and empty; the program itself may go on
                     continue
                 with contextlib.suppress(ConnectionError):
                     report = self.sock.recv(REPORT.size)
@@ -405,9 +418,8 @@ class _Stream:
 def _send_program(sock: socket.socket, source: bytes, cpu_seconds: float, pipes: tuple) -> None:
     """The text travels as an open file without a name: the worker passes it on, and never sees it."""
     in_memory = hasattr(os, "memfd_create")
-    with open(os.memfd_create("program"), "wb") if in_memory else tempfile.TemporaryFile() as file:
+    with open(os.memfd_create("program"), "wb", 0) if in_memory else tempfile.TemporaryFile("wb", 0) as file:
         file.write(source)
-        file.flush()
         socket.send_fds(sock, [ORDER.pack(b"R", cpu_seconds)], [file.fileno(), *pipes])
 
 
@@ -434,7 +446,7 @@ ATTACKS = {  # each prints ESCAPED if it gets through; {pid} is the trainer, {po
     "read the checkout": "open({here!r} + '/sandbox.py').read(); print('ESCAPED')",
     "read the trainer's environment": "open('/proc/{pid}/environ', 'rb').read(); print('ESCAPED')",
     "write outside its folder": "open({folder!r} + '/x', 'w'); print('ESCAPED')",
-    "connect to this machine": "import socket as s; s.create_connection(('127.0.0.1', {port})); print('ESCAPED')",
+    "connect to this machine": "import socket; socket.create_connection(('', {port})); print('ESCAPED')",
     "start a process": "import os; os.fork(); print('ESCAPED')",
     "signal the trainer": "import os; os.kill({pid}, 0); print('ESCAPED')",
     "signal the worker": "import os; os.kill(os.getppid(), 0); print('ESCAPED')",

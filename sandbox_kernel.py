@@ -5,7 +5,7 @@
     enter_namespaces, mount_private_tmp   an own, empty view of processes, network, mounts (unshare, mount)
     drop_privileges                       no capability now, none ever again (capset, PR_SET_NO_NEW_PRIVS)
     landlock_ruleset, landlock_restrict   which files may be opened, a property of a process
-    worker_filter, program_filter         two seccomp programs: which system calls are answered with an error
+    worker_filter, ProgramFilter          two seccomp programs: which system calls are answered with an error
     die_with_parent, adopt_orphans        nobody is left behind
 
 Every function raises OSError (or AttributeError, where libc lacks the call) if the kernel refuses; the caller
@@ -22,12 +22,12 @@ import os
 import platform
 import resource
 import struct
+import sys
 
 _libc = ctypes.CDLL(None, use_errno=True)
-
-
-_libc.prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
-_libc.syscall.argtypes = [ctypes.c_long] * 6                 # variadic in C: plain ints would be 32 bits wide
+if sys.platform == "linux":
+    _libc.prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
+    _libc.syscall.argtypes = [ctypes.c_long] * 6             # variadic in C: plain ints would be 32 bits wide
 
 
 def _check(result: int, what: str) -> int:
@@ -172,6 +172,8 @@ MAKE_CHAR, MAKE_SOCK, MAKE_BLOCK, TRUNCATE = 1 << 6, 1 << 9, 1 << 11, 1 << 14
 
 
 def landlock_abi() -> int:
+    if sys.platform != "linux":
+        raise OSError(errno.ENOSYS, "needs Linux")           # elsewhere these numbers are other system calls
     return _check(_libc.syscall(CREATE_RULESET, 0, 0, 1, 0, 0), "landlock")
 
 

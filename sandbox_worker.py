@@ -4,7 +4,7 @@ A worker (`serve`, `_Worker`) imports numpy and sympy, gives up all that no prog
 privileges, most system calls), attacks itself once to see whether that holds, and then forks for every order:
 
     trainer -> worker    ORDER: run, with three descriptors (the text, the ends of two pipes), or: kill
-    worker -> trainer    REPORT: how the program ended and what it used
+    worker -> trainer    REPORT: how the program ended and what it used; CLEAN, if it left files
 
 The forked child (`become_program`) takes the last steps down (own session, CPU limit, Landlock, the second
 seccomp filter), closes every descriptor but its output, and only then looks at the text it is to run.
@@ -16,10 +16,10 @@ import builtins
 import contextlib
 import gc
 import importlib
-import io
 import json
 import linecache
 import os
+import random
 import resource
 import select
 import signal
@@ -36,9 +36,11 @@ import sandbox_kernel as kernel
 HERE = os.path.dirname(os.path.abspath(__file__))
 FILE_SIZE, DISK_SIZE, DISK_NAMES, OPEN_FILES = 32 << 20, 64 << 20, 4096, 64
 MEMORY_EXIT = 203          # exit code of an uncaught MemoryError
-NAME = "<program>"         # what tracebacks call the program
+NAME = "program.py"        # what tracebacks call the program
 ORDER = struct.Struct("<cd")           # trainer -> worker: b"R" run (seconds of CPU) or b"K" kill
-REPORT = struct.Struct("<iqd?")        # worker -> trainer: exit code or -signal, peak kB, CPU seconds, disk full
+REPORT = struct.Struct("<iqd??")       # worker -> trainer: exit code or -signal, kB, CPU s, disk full, dirty
+CLEAN = b"."                           # worker -> trainer, after a dirty report: ready for the next program
+THREE_FDS = struct.Struct("3i")        # the text, stdout, stderr, as they travel with an order
 LIBRARIES = ("site-packages", "dist-packages")
 DEVICES = ["/dev/null", "/dev/zero", "/dev/urandom", "/dev/random"]
 # Imported for all programs beside what the caller names: small, and what language models like to import.
@@ -46,7 +48,6 @@ STANDARD = ["bisect", "calendar", "collections", "copy", "csv", "datetime", "dec
             "functools", "hashlib", "heapq", "itertools", "json", "operator", "random", "re", "statistics",
             "string", "textwrap", "time", "typing"]
 # An import leaves much undone: the first integral costs sympy another 40 ms. Done once, inherited by all.
-# numpy's global generator starts alike in every program, as python's hashes do: equal runs, equal results.
 WARM_UP = {
     "numpy": "numpy.linalg.solve(numpy.eye(2), numpy.ones(2)); numpy.fft.fft(numpy.ones(4)); "
              "str(numpy.arange(3.0)); numpy.polyfit([1, 2, 3], [1, 2, 3], 1); numpy.random.seed(0)",
@@ -74,8 +75,13 @@ def receive_json(sock: socket.socket) -> dict:
 # ---- the worker's side ---------------------------------------------------------------------------
 
 def boot(call: str) -> list[str]:
-    """The command line of a python that does one call of this module, wherever the module lies."""
-    code = f"import sys; sys.path.insert(0, {HERE!r}); import sandbox_worker; sandbox_worker.{call}"
+    """The command line of a python that does one call of this module, wherever the module lies.
+
+    The hooks that python's modules run after a fork are for processes with threads, which these are not (and
+    for reseeding `random`, which we do not want): without them a program starts 0.4 ms earlier.
+    """
+    code = (f"import os, sys; os.register_at_fork = lambda **hooks: None; sys.path.insert(0, {HERE!r}); "
+            f"import sandbox_worker; sandbox_worker.{call}")
     return [sys.executable, "-c", code]
 
 
@@ -140,15 +146,17 @@ class _Worker:
             os.dup2(writer, fd)
         os.close(reader)
         os.close(writer)
-        _open_outputs()
-        self.plan = {"ruleset": ruleset, "seccomp": None, "path": sys.path}
+        self.plan = {"ruleset": ruleset, "seccomp": None, "path": [self.folder, *sys.path]}
         if self.layers["seccomp"] is True:
             self.plan["seccomp"] = kernel.ProgramFilter()
-        os.environ.clear()
-        os.environ.update(PATH="/usr/bin:/bin", LANG="C.UTF-8", TZ="UTC", OMP_NUM_THREADS="1",
-                          HOME=self.folder, TMPDIR=self.folder)
-        sys.path.insert(0, self.folder)
-        tempfile.tempdir = None
+        self.poller, self.has_pidfd = select.poll(), False
+        self.poller.register(self.sock, select.POLLIN)
+        with contextlib.suppress(OSError, AttributeError):
+            os.close(os.pidfd_open(os.getpid()))
+            self.has_pidfd = True
+        # Only a tmpfs stops a program that fills the disk; only a pidfd tells when one has ended.
+        self.pause = 5 if not self.has_pidfd else 50 if self.temporary else None
+        _set_the_stage(self.plan["path"])
         # A collection in a program must not touch, and so copy, our pages. (No gc.collect() before: it gives
         # memory back, which breaks up the 2 MB pages and costs every fork a millisecond and a half.)
         gc.freeze()
@@ -160,8 +168,10 @@ class _Worker:
         if self.layers[name] is True:
             try:
                 return switch_on(*arguments)
-            except (OSError, AttributeError, ValueError) as error:
-                self.layers[name] = str(error) if sys.platform == "linux" else "needs Linux"
+            except (OSError, ValueError) as error:
+                self.layers[name] = str(error)
+            except AttributeError:                           # not even a function of that name in libc
+                self.layers[name] = "needs Linux"
 
     def _enter_namespaces(self) -> None:
         kernel.try_in_child(kernel.enter_namespaces)         # half entered would be worse than not at all
@@ -206,15 +216,16 @@ class _Worker:
                 self.plan["ruleset" if name == "landlock" else name] = None
 
     def loop(self) -> None:
+        """Take orders until the trainer is gone. Lean on purpose: what is touched here, every fork copies."""
+        space = socket.CMSG_SPACE(THREE_FDS.size)
         while True:
-            data, fds, _, _ = socket.recv_fds(self.sock, ORDER.size, 3)
+            data, attached, _, _ = self.sock.recvmsg(ORDER.size, space)
             if not data:
-                return                                       # the trainer is gone, however it ended
-            order, cpu_seconds = ORDER.unpack(data)
-            if order == b"R":                                # a late b"K" meant a program that has ended
-                self._run(fds, cpu_seconds)
+                return                                       # the trainer has ended, however it ended
+            if attached:                                     # no late order to kill a program that has ended
+                self._run(THREE_FDS.unpack(attached[0][2]), ORDER.unpack(data)[1])
 
-    def _run(self, fds: list[int], cpu_seconds: float) -> None:
+    def _run(self, fds: tuple[int, int, int], cpu_seconds: float) -> None:
         if self.layers["fork_server"] is True:
             pid = os.fork()
             if pid == 0:
@@ -223,43 +234,47 @@ class _Worker:
             pid = self._spawn(fds, cpu_seconds)
         for fd in fds:
             os.close(fd)
-        too_much = self._wait(pid)
-        _, status, usage = os.wait4(pid, 0)
-        self._sweep(pid)
-        os.chmod(self.folder, 0o700)
-        if os.listdir(self.folder):
-            kernel.empty_folder(self.folder)
+        status, usage, too_much = self._wait(pid)
+        if self.plan["seccomp"] is None:                     # otherwise it can't have started or locked any
+            self._sweep(pid)
+            os.chmod(self.folder, 0o700)
+        dirty = bool(os.listdir(self.folder))
         self.sock.sendall(REPORT.pack(os.waitstatus_to_exitcode(status), usage.ru_maxrss,
-                                      usage.ru_utime + usage.ru_stime, too_much))
+                                      usage.ru_utime + usage.ru_stime, too_much, dirty))
+        if dirty:                                            # no clock runs: disks may be slow
+            kernel.empty_folder(self.folder)
+            self.sock.sendall(CLEAN)
 
-    def _spawn(self, fds: list[int], cpu_seconds: float) -> int:
+    def _spawn(self, fds: tuple[int, int, int], cpu_seconds: float) -> int:
         """Without a fork server: a fresh interpreter, as it would be on any machine, that confines itself."""
         kept = [fd for fd in (*fds, self.plan["ruleset"]) if fd is not None]
         moves = [(os.POSIX_SPAWN_DUP2, fd, 50 + i) for i, fd in enumerate(kept)]
         plan = self.plan | {"ruleset": 53 if len(kept) == 4 else None, "seccomp": bool(self.plan["seccomp"])}
         command = boot(f"become_fresh_program(50, 51, 52, {cpu_seconds!r}, {plan!r})")
-        return os.posix_spawn(sys.executable, command, environment() | dict(os.environ), file_actions=moves)
+        return os.posix_spawn(sys.executable, command, environment(), file_actions=moves)
 
-    def _wait(self, pid: int) -> bool:
-        """Until the program has ended, by itself or by order. True: it was ended because it filled the disk."""
-        poller, exited, too_much = select.poll(), None, False
-        poller.register(self.sock, select.POLLIN)
-        with contextlib.suppress(OSError, AttributeError):
+    def _wait(self, pid: int) -> tuple:
+        """How the program ended, by itself or by order; True if by us, because it filled the disk."""
+        exited, too_much = None, False
+        if self.has_pidfd:
             exited = os.pidfd_open(pid)
-            poller.register(exited, select.POLLIN)
-        # Only a tmpfs stops a program that fills the disk; only a pidfd tells when one has ended.
-        pause = 5 if exited is None else 50 if self.temporary else None
-        while not os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-            ready = [fd for fd, _ in poller.poll(pause)]
+            self.poller.register(exited, select.POLLIN)
+        while True:
+            ready = [fd for fd, _ in self.poller.poll(self.pause)]
+            if exited is None or exited in ready:
+                ended, status, usage = os.wait4(pid, os.WNOHANG)
+                if ended:
+                    break
             if self.temporary and not too_much:
                 too_much = kernel.folder_exceeds(self.folder, DISK_SIZE, DISK_NAMES)
-            if too_much or self.sock.fileno() in ready:
-                if not too_much:
-                    self.sock.recv(ORDER.size)               # the order, or nothing: no trainer
+            if ready and not too_much:
+                self.sock.recv(ORDER.size)                   # the order to kill, or nothing: no trainer
+            if ready or too_much:
                 os.kill(pid, signal.SIGKILL)
         if exited is not None:
+            self.poller.unregister(exited)
             os.close(exited)
-        return too_much
+        return status, usage, too_much
 
     def _sweep(self, pid: int) -> None:
         """Whatever the program started (where no seccomp forbids it) ends with it."""
@@ -297,10 +312,12 @@ def become_program(code: int, out: int, err: int, cpu_seconds: float, plan: dict
     try:
         os.dup2(out, 1)
         os.dup2(err, 2)
-        source = os.pread(code, os.fstat(code).st_size, 0)
+        source = os.pread(code, os.lseek(code, 0, os.SEEK_END), 0)
         _confine(cpu_seconds, plan)
         os.closerange(3, 1024)
-        leave(_execute(source.decode().lstrip("\ufeff"), plan))
+        leave(_execute(source.decode().lstrip("\ufeff")))
+    except MemoryError:                                      # not even room for a traceback
+        leave(MEMORY_EXIT)
     finally:
         leave(1)
 
@@ -309,9 +326,7 @@ def become_fresh_program(code: int, out: int, err: int, cpu_seconds: float, plan
     """The same in an interpreter of its own, which has inherited nothing from a worker."""
     os.dup2(out, 1)
     os.dup2(err, 2)
-    _open_outputs()
-    for name in [name for name in os.environ if name.startswith(("PYTHON", "GLIBC_"))]:
-        del os.environ[name]
+    _set_the_stage(plan["path"])
     plan["seccomp"] = kernel.ProgramFilter() if plan["seccomp"] else None
     become_program(code, out, err, cpu_seconds, plan)
 
@@ -329,25 +344,35 @@ def _confine(cpu_seconds: float, plan: dict) -> None:
         plan["seccomp"].install(os.getpid())
 
 
-def _open_outputs() -> None:
-    """Line by line: a program that is killed keeps what it printed. (Pipes must be there: they can't seek.)"""
+def _set_the_stage(path: list[str]) -> None:
+    """Make this interpreter look like one that is about to run `python program.py` in its working folder.
+
+    A worker does it once, and each fork wakes up in it: what is done before the fork costs a program nothing.
+    """
+    for name in ("sandbox_worker", "sandbox_kernel"):
+        sys.modules.pop(name, None)
+    main = sys.modules["__main__"] = types.ModuleType("__main__")
+    main.__dict__.update(__file__=NAME, __builtins__=builtins)
+    sys.argv, sys.path[:] = [NAME], path
+    sys.excepthook, threading.excepthook = _print_error, _print_thread_error
+    tempfile.tempdir = None
+    random.seed(0)                                           # as with hashes: run twice, same result
+    os.environ.clear()
+    os.environ.update(PATH="/usr/bin:/bin", LANG="C.UTF-8", TZ="UTC", OMP_NUM_THREADS="1", HOME=path[0],
+                      TMPDIR=path[0])
+    # Line by line: a program that is killed keeps what it printed. (Pipes must be there: they can't seek.)
     sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__ = [
         open(fd, "w", buffering=1, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115 - never closed
         for fd in (1, 2)]
 
 
-def _execute(text: str, plan: dict) -> int:
-    """Run `text` the way `python program.py` would: as __main__, threads joined, exit functions called."""
-    for name in ("sandbox_worker", "sandbox_kernel"):
-        sys.modules.pop(name, None)
-    main = sys.modules["__main__"] = types.ModuleType("__main__")
-    main.__dict__.update(__file__=NAME, __builtins__=builtins)
-    sys.argv, sys.path[:] = [NAME], plan["path"]
-    linecache.cache[NAME] = (len(text), None, io.StringIO(text, newline=None).readlines(), NAME)
-    sys.excepthook, threading.excepthook = _print_error, _print_thread_error
+def _execute(text: str) -> int:
+    """Run `text` the way python runs a file: as __main__, threads joined, exit functions called."""
+    linecache.cache[NAME] = (lambda: text,)                  # where tracebacks look for source lines
     outputs, exit_code = (sys.stdout, sys.stderr), 0
     try:
-        exec(compile(text, NAME, "exec", dont_inherit=True), main.__dict__)  # noqa: S102 - the point of it all
+        code = compile(text, NAME, "exec", dont_inherit=True)
+        exec(code, sys.modules["__main__"].__dict__)  # noqa: S102 - the point of it all
     except BaseException as error:  # noqa: BLE001 - whatever it is, it is the program's
         exit_code = _exit_code(error)
     threading._shutdown()
