@@ -19,7 +19,7 @@ import sandbox as sandboxes
 from chat import Chat, ChatError
 from models import ModelError, add_arguments, exists, load, positive, preset, run_name, write_json
 from rollout import STOPS, Engine, Episode, Limits
-from runs import fail
+from runs import command, fail
 from tasks import TASKS, FileTask, Question, TaskError, draw, select
 
 
@@ -176,4 +176,4 @@ def main(argv: list[str] | None = None) -> dict:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

@@ -43,7 +43,7 @@ from models import (
     write_json,
 )
 from rollout import STOPS, Engine, Episode
-from runs import Run, RunError, fail, stoppable, trained_parameters
+from runs import Run, RunError, command, fail, stoppable, trained_parameters
 from sft import make_optimizers, micro_batches, pad, training_mask
 from tasks import TaskError, draw, select
 
@@ -355,4 +355,4 @@ def main(argv: list[str] | None = None) -> dict | None:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

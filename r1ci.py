@@ -18,7 +18,7 @@ import tasks_audit
 from chat import ChatError
 from models import ModelError, add_arguments, exists, load, parse_levels, positive
 from rollout import Episode, Turn
-from runs import fail
+from runs import command, fail
 from tasks import TASKS, Question, TaskError, select
 
 
@@ -146,4 +146,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

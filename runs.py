@@ -34,6 +34,15 @@ def fail(message: object) -> None:
     raise SystemExit(2)
 
 
+def command(main) -> None:
+    """Run a script's main; Ctrl-C outside a training step ends it in one line, too."""
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("\nStopped. The same command with --resume goes on with it.", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
 class Run:
     """A run folder. New ones are created; used ones need --resume (go on) or --overwrite (start again)."""
 

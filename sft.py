@@ -36,7 +36,7 @@ from models import (
     score,
     token_logprobs,
 )
-from runs import Run, RunError, fail, read_jsonl, stoppable, trained_parameters
+from runs import Run, RunError, command, fail, read_jsonl, stoppable, trained_parameters
 from tasks import TaskError, draw, select
 from trajectories import encode, make
 
@@ -246,4 +246,4 @@ def main(argv: list[str] | None = None) -> bool:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

@@ -2,8 +2,8 @@
 import json
 
 import pytest
-from test_pipeline import ok
 from test_cli import run
+from test_pipeline import ok
 
 from tasks import TaskError, draw, held_out, select
 

@@ -250,6 +250,21 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
     assert torch.load(tmp_path / "run/trainer.pt", weights_only=True)["step"] == steps
 
 
+@pytest.mark.parametrize("script", ["grpo.py", "sft.py"])
+def test_ctrl_c_before_the_first_step(tmp_path, script):
+    command = [sys.executable, str(ROOT / script), "--out", str(tmp_path / "run")]
+    process = subprocess.Popen([*command, *(["--init", "base"] if script == "grpo.py" else [])],
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    for _ in range(1200):
+        time.sleep(0.05)
+        if (tmp_path / "run/config.json").exists() or process.poll() is not None:
+            break
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and "--resume" in err and "Traceback" not in err, err
+
+
 def test_run_folders_are_not_overwritten(tmp_path):
     Run(tmp_path / "a", {"lr": 1})
     with pytest.raises(RunError, match="--resume"):
