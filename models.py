@@ -60,10 +60,11 @@ def _pretrained(hub: str, **changes) -> dict:
 
 
 SMALL = {"turn_tokens": 256, "episode_tokens": 1536, "calls": 4, "results_chars": 1000, "eval_questions": 32,
+         "gradient_checkpointing": False,
          "sft": {"batch": 8}, "rl": {"questions": 8, "samples": 4}}
 PRESETS = {
     "tiny": {**TINY, "hub": None},
-    "smollm2": _pretrained("HuggingFaceTB/SmolLM2-135M-Instruct", gradient_checkpointing=False, **SMALL),
+    "smollm2": _pretrained("HuggingFaceTB/SmolLM2-135M-Instruct", **SMALL),
     "0.5b": _pretrained("Qwen/Qwen2.5-0.5B-Instruct", **SMALL),
     "1.5b": _pretrained("Qwen/Qwen2.5-1.5B-Instruct"),
     "3b": _pretrained("Qwen/Qwen2.5-3B-Instruct", quantize="nf4"),

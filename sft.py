@@ -240,8 +240,9 @@ def main(argv: list[str] | None = None) -> bool:
         return False
     save(policy, tokenizer, run.folder)
     losses = [line["loss"] for line in run.metrics()]
-    print(f"SFT: {len(examples)} conversations, {len(losses)} steps, loss {losses[0]:.3f} -> {losses[-1]:.3f}; "
-          f"saved in {run.folder}")
+    part = max(1, len(losses) // 5)
+    print(f"SFT: {len(examples)} conversations, {len(losses)} steps, loss {sum(losses[:part]) / part:.3f} -> "
+          f"{sum(losses[-part:]) / part:.3f} (means of the first and the last fifth); saved in {run.folder}")
     return True
 
 

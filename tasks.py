@@ -75,7 +75,9 @@ def draw(tasks: Iterable[Task], purpose: str, count: int, levels: Iterable[int] 
 
     Question i of a purpose is always the same, so a run that resumes at `start` continues the sequence.
     """
-    tasks, levels = list(tasks), tuple(levels)
+    # Mixed by a hash of the name, so that a few questions come from all kinds of tasks, not from the first suite.
+    tasks = sorted(tasks, key=lambda task: hashlib.sha256(task.name.encode()).digest())
+    levels = tuple(levels)
     own = {task.name: [q for q in task.pool if held_out(q) == (purpose == "eval")]
            for task in tasks if isinstance(task, FileTask)}
     questions = []
