@@ -17,6 +17,7 @@ import sys
 import tempfile
 
 HIDDEN = "kept-" + "secret-" + "4711"      # in pieces: no program's text contains it
+os.environ["TRAINER_SECRET"] = HIDDEN      # before any worker starts
 
 MEMORY = 160                               # MB: enough for the harmless ones, soon full for the others
 
@@ -64,7 +65,6 @@ class Surroundings:
                 file.write(HIDDEN)
             os.chmod(path, 0o644)
             os.utime(path, (1, 1))
-        os.environ["TRAINER_SECRET"] = HIDDEN
         self.unix_path = os.path.join(self.folder, "socket")
         self.listeners = [socket.create_server(("127.0.0.1", 0)), socket.socket(socket.AF_INET, socket.SOCK_DGRAM),
                           socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)]
@@ -121,7 +121,6 @@ class Surroundings:
     def close(self) -> None:
         for listener in self.listeners:
             listener.close()
-        os.environ.pop("TRAINER_SECRET", None)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

@@ -284,6 +284,15 @@ def test_a_worker_that_dies_costs_one_result(how, status):
         assert wait_until(lambda: not [pid for pid in family if os.path.exists(f"/proc/{pid}")])
 
 
+def test_a_late_order_to_kill_hits_nobody():
+    with sandbox.Sandbox(workers=1, preload=()) as box:
+        assert box.run("print(1)").ok
+        (worker,) = box._workers
+        worker.sock.sendall(sandbox.ORDER.pack(b"K", 0.0))
+        assert box.run("print(2)").stdout == "2\n"
+        assert box._workers == {worker}
+
+
 def test_a_worker_that_dies_while_idle_costs_nothing():
     with sandbox.Sandbox(workers=1, preload=()) as box:
         assert box.run("print(1)").ok
