@@ -17,6 +17,7 @@ import sys
 import tempfile
 
 HIDDEN = "kept-" + "secret-" + "4711"      # in pieces: no program's text contains it
+os.environ["TRAINER_SECRET"] = HIDDEN      # before any worker starts
 
 MEMORY = 160                               # MB: enough for the harmless ones, soon full for the others
 
@@ -64,7 +65,6 @@ class Surroundings:
                 file.write(HIDDEN)
             os.chmod(path, 0o644)
             os.utime(path, (1, 1))
-        os.environ["TRAINER_SECRET"] = HIDDEN
         self.unix_path = os.path.join(self.folder, "socket")
         self.listeners = [socket.create_server(("127.0.0.1", 0)), socket.socket(socket.AF_INET, socket.SOCK_DGRAM),
                           socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)]
@@ -121,7 +121,6 @@ class Surroundings:
     def close(self) -> None:
         for listener in self.listeners:
             listener.close()
-        os.environ.pop("TRAINER_SECRET", None)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -188,7 +187,7 @@ threads = [threading.Thread(target=f) for _ in range(10)]
 print('ESCAPED' if len(blocks) > 20 else 'bounded')""", "ok|memory|error")
 add("memory", "a caught MemoryError is no failure", "try: x = bytearray(2 << 30)\nexcept MemoryError: print('caught')",
     out="caught")
-attack("memory", "raising its own limit", "import resource; resource.setrlimit(resource.RLIMIT_AS, (-1, -1))",
+attack("tamper", "raising its own limit", "import resource; resource.setrlimit(resource.RLIMIT_AS, (-1, -1))",
        "privileges")
 attack("memory", "memory without a name", "import os; os.ftruncate(os.memfd_create('x'), 1 << 20)", "seccomp")
 attack("memory", "shared memory that outlives it", """import ctypes
@@ -430,7 +429,7 @@ add(TRICK, "an audit hook that forbids all", "import sys\nprint('x')\n"
 add(TRICK, "a trace that raises", "import sys\ndef t(*a): raise ValueError\nsys.settrace(t)\ndef f(): pass\nf()", "error")
 add(TRICK, "endless recursion", "def f(n): return f(n + 1)\nf(0)", "error", text="RecursionError")
 add(TRICK, "recursion without limit", "import sys; sys.setrecursionlimit(10**8)\nx = []\nfor _ in range(10**5): x = [x]\n"
-    "repr(x)", "killed|error|memory")
+    "repr(x)", "killed|error|memory|timeout")
 add(TRICK, "fatal error", "import faulthandler; faulthandler._sigsegv()", "killed")
 add(TRICK, "broken bytecode", "f = lambda: 0\nf.__code__ = f.__code__.replace(co_code=bytes([100, 255] * 4), co_stacksize=1)\nf()",
     "killed|error|ok|memory")

@@ -99,9 +99,11 @@ QUICK = ("process", "disk", "signals", "tamper", "filesystem-write", "network", 
 
 
 @on_linux
-@pytest.mark.parametrize("without", [["namespaces"], ["landlock"], ["seccomp"], ["fork_server"],
-                                     ["namespaces", "landlock", "seccomp", "privileges", "fork_server", "tmpfs"]],
-                         ids=" ".join)
+@pytest.mark.parametrize("without", [
+    ["namespaces"], ["landlock"], ["seccomp"], ["fork_server"],
+    ["namespaces", "landlock"],                              # seccomp alone
+    ["namespaces", "seccomp"],                               # Landlock and the loss of privileges alone
+    ["namespaces", "landlock", "seccomp", "privileges", "fork_server", "tmpfs"]], ids=" ".join)
 def test_corpus_on_a_poorer_machine(without):
     """What does not depend on the missing layer still holds; what does is not claimed."""
     environment = os.environ | {"PYTHONPATH": CHECKOUT}
@@ -282,6 +284,15 @@ def test_a_worker_that_dies_costs_one_result(how, status):
         assert wait_until(lambda: not [pid for pid in family if os.path.exists(f"/proc/{pid}")])
 
 
+def test_a_late_order_to_kill_hits_nobody():
+    with sandbox.Sandbox(workers=1, preload=()) as box:
+        assert box.run("print(1)").ok
+        (worker,) = box._workers
+        worker.sock.sendall(sandbox.ORDER.pack(b"K", 0.0))
+        assert box.run("print(2)").stdout == "2\n"
+        assert box._workers == {worker}
+
+
 def test_a_worker_that_dies_while_idle_costs_nothing():
     with sandbox.Sandbox(workers=1, preload=()) as box:
         assert box.run("print(1)").ok
@@ -354,6 +365,25 @@ def test_importing_it_is_light():
 
 
 # ---- layers and what is said about them ----------------------------------------------------------
+
+@on_linux
+def test_every_layer_that_this_kernel_has_is_active(box):
+    """Asked of the kernel directly: a layer must not be missing because we broke it."""
+    ask = ("import ctypes, os, platform; libc = ctypes.CDLL(None)\n"
+           "print(libc.syscall(444, None, ctypes.c_long(0), 1) > 0)\n"
+           "print(os.path.exists('/proc/sys/kernel/seccomp') and platform.machine() in ('x86_64', 'aarch64'))\n"
+           "user, others, entered = os.getuid(), 0x6c020000, False\n"
+           "if libc.unshare(others) == 0: entered = True\n"
+           "elif libc.unshare(others | 0x10000000) == 0:\n"
+           "    entered = open('/proc/self/uid_map', 'w').write(f'{user} {user} 1') > 0\n"
+           "print(entered and libc.mount(b'none', b'/', None, 0x44000, None) == 0\n"
+           "      and libc.mount(b'tmpfs', b'/tmp', b'tmpfs', 0, None) == 0)")
+    done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
+    landlock, seccomp, namespaces = (line == "True" for line in done.stdout.split())
+    expected = {"landlock": landlock, "seccomp": seccomp, "namespaces": namespaces, "tmpfs": namespaces}
+    expected |= dict.fromkeys(("fork_server", "limits", "session", "privileges"), True)
+    assert {name: state is True for name, state in box.layers.items()} == expected
+
 
 def test_layers_are_named_and_explained(box):
     assert set(box.layers) == set(sandbox.LAYERS)
@@ -475,6 +505,19 @@ def test_status_of_a_finished_program(box):
     assert (result.exit_code, result.signal, result.truncated) == (0, None, False)
     assert 0 < result.seconds < 10
     assert 1 < result.max_rss_mb < 2000
+
+
+def test_a_traceback_shows_the_program_and_nothing_of_the_runner(box):
+    text = box.run("def f(n):\n    return 1 // n\n\n\nf(0)").for_model()
+    assert text.startswith('Traceback (most recent call last):\n  File "program.py", line 5, in <module>\n    f(0)\n')
+    assert text.endswith("ZeroDivisionError: integer division or modulo by zero")
+    assert text.count('File "') == text.count('File "program.py"') == 2
+    text = box.run("x = 1\ny = (").for_model()
+    assert text.startswith('  File "program.py", line 2\n    y = (\n')
+    text = box.run("import threading\ndef f(): raise ValueError('inner')\nt = threading.Thread(target=f); t.start()\n"
+                   "t.join(); raise SystemExit(2)").for_model()
+    assert 'File "program.py", line 2, in f\n    def f(): raise' in text
+    assert "sandbox" not in text
 
 
 def test_a_timeout_keeps_what_was_printed(box):
