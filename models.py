@@ -28,6 +28,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
+from transformers.utils import logging as quiet
 
 from chat import MODES, PROMPTS, RESULTS, head_prompt
 from tasks import select
@@ -227,6 +228,7 @@ def load(model: str, *, checkpoint_folder: Path | None = None, dtype: str = "bfl
     Raises ModelError with one clear line: unknown name, no weights, hub not reachable, wrong combination.
     """
     check_arguments(quantize, lora_rank if trainable else 1)
+    quiet.disable_progress_bar()  # its bars for loading and saving would tear ours apart
     torch.manual_seed(seed)
     if trainable and lora_rank == 0:
         dtype = "float32"  # bfloat16 has 8 bits of precision: an update of a thousandth would be rounded away

@@ -4,6 +4,8 @@ import os
 import sys
 from pathlib import Path
 
+os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported: no test waits for a hub
+
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2ForCausalLM
@@ -11,7 +13,6 @@ from transformers import LlamaConfig, LlamaForCausalLM, Qwen2ForCausalLM
 torch.set_num_threads(1)  # the policies are small; more threads only get into each other's way
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test waits for a hub
 
 import models
 import sft

@@ -6,7 +6,10 @@ import sys
 import pytest
 from conftest import ROOT
 
+import evaluate
+import grpo
 import r1ci
+import sft
 from evaluate import summary, table, wilson
 from tasks import TASKS
 
@@ -34,25 +37,29 @@ def run(script, *arguments, cwd=None):
     ("r1ci.py", ["dance"], ["unknown command", "ask"]),
     ("r1ci.py", ["ask", "x", "--run", "none"], ["holds no policy"]),
 ])
-def test_bad_input_is_one_line_and_exit_code_2(tmp_path, script, arguments, words):
-    result = run(script, *arguments, cwd=tmp_path)
-    assert result.returncode == 2, result.stderr
-    lines = result.stderr.strip().splitlines()
-    assert "Traceback" not in result.stderr and all(word in lines[-1] for word in words), result.stderr
+def test_bad_input_is_one_line_and_exit_code_2(tmp_path, monkeypatch, capsys, script, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        {"grpo.py": grpo, "sft.py": sft, "evaluate.py": evaluate, "r1ci.py": r1ci}[script].main(arguments)
+    error = capsys.readouterr().err
+    lines = error.strip().splitlines()
+    assert stop.value.code == 2 and all(word in lines[-1] for word in words), error
     assert lines[-1].count("error:") == 1
     assert not list(tmp_path.glob("runs/*/*/model"))
 
 
 def test_a_folder_that_is_no_model(tmp_path):
+    """The same in a process of its own: one line, no traceback."""
     (tmp_path / "stuff").mkdir()
     result = run("grpo.py", "--model", "./stuff", cwd=tmp_path)
     assert result.returncode == 2 and "config.json" in result.stderr and "Traceback" not in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
 
 
 def test_help_shows_the_defaults_of_the_model():
     tiny, large = (" ".join(run("grpo.py", *model, "--help").stdout.split()) for model in ([], ["--model", "3b"]))
     assert "(QLoRA: nf4) (default: none)" in tiny and "(QLoRA: nf4) (default: nf4)" in large
-    assert "--lr LR learning rate (default: 0.0001)" in tiny and "--lr LR learning rate (default: 1e-05)" in large
+    assert "--lr LR learning rate (default: 0.0005)" in tiny and "--lr LR learning rate (default: 1e-05)" in large
 
 
 def test_tasks_command(capsys):
