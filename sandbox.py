@@ -310,10 +310,11 @@ class _Worker:
             out.close_writer()
             err.close_writer()
             verdict, report = self._watch((out, err), started + timeout, KILL_OUTPUT * max_output)
-            result = Result("killed", seconds=time.monotonic() - started, truncated=out.cut or err.cut)
+            result = Result("killed", seconds=time.monotonic() - started)
             # A folder with a random name (no tmpfs) must not make two equal runs look different.
             renamed = self._hello["folder"] if self._hello.get("temporary") else None
             result.stdout, result.stderr = out.text(renamed), err.text(renamed)
+            result.truncated = out.cut or err.cut
         if not report:
             result.status = verdict or "killed"              # by close(), or the worker is lost
             return result
@@ -342,21 +343,23 @@ class _Worker:
     def _watch(self, streams: tuple, deadline: float, flood: int) -> tuple[str | None, bytes]:
         """Keep both pipes empty until the worker reports; give the order to kill at the limits."""
         poller, by_fd, report, verdict = select.poll(), {s.reader: s for s in streams}, b"", None
-        for fd in (*by_fd, self.sock.fileno()):
-            poller.register(fd, select.POLLIN)
+        poller.register(self.sock, select.POLLIN)
+        # Most programs end soon, and what they print fits into a pipe: let the report alone wake us, once and
+        # not four times. Only after 20 ms look at the pipes too.
+        patience = 0.02
         while self.alive:
             left = deadline - time.monotonic()
-            for fd, event in poller.poll(max(0, math.ceil(left * 1000))):
-                if fd in by_fd:
-                    if event & select.POLLIN:
-                        by_fd[fd].read()
-                    else:
-                        poller.unregister(fd)                # closed and empty; the program itself may go on
-                    continue
+            events = dict(poller.poll(max(0, math.ceil(1000 * min(left, patience)))))
+            if self.sock.fileno() in events:
                 with contextlib.suppress(ConnectionError):
                     report = self.sock.recv(REPORT.size)
                 self.alive = bool(report)
-                return verdict, report
+                break
+            for fd, event in events.items():
+                if event & select.POLLIN:
+                    by_fd[fd].read()
+                else:
+                    poller.unregister(fd)                    # closed and empty; the program itself may go on
             if left <= 0 and verdict:
                 self.alive = False                           # it did not kill: its own end will
             elif left <= 0 or verdict is None and sum(s.total for s in streams) > flood:
@@ -364,7 +367,11 @@ class _Worker:
                 deadline = time.monotonic() + GRACE
                 with contextlib.suppress(OSError):
                     self.sock.sendall(ORDER.pack(b"K", 0.0))
-        return verdict, b""
+            if patience < math.inf:
+                for fd in by_fd:
+                    poller.register(fd, select.POLLIN)
+                patience = math.inf
+        return verdict, report
 
 
 class _Stream:
