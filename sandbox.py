@@ -42,6 +42,9 @@ import threading
 import time
 from typing import ClassVar
 
+if sys.platform == "win32":
+    raise ImportError("the sandbox needs Linux (or, with less protection, macOS); on Windows use WSL")
+
 import sandbox_kernel as kernel
 from sandbox_worker import (
     CLEAN,
@@ -75,6 +78,8 @@ SENTENCES = {
     "output": "[stopped: the program printed far more than it may]",
     "killed": "[the program was killed]",
 }
+
+
 class SandboxError(Exception):
     """The sandbox was misused, or cannot give the protection that was asked for."""
 
@@ -137,26 +142,25 @@ class Sandbox:
                  preload: tuple = ("numpy", "sympy"), max_output: int = 64 * 1024, protection: str = "auto"):
         if protection not in ("auto", "require"):
             raise SandboxError(f'protection is "auto" or "require", not {protection!r}')
-        if not hasattr(socket, "send_fds"):
-            raise SandboxError("this system cannot pass descriptors between processes; on Windows use WSL")
         self.timeout, self.max_output, self.closed = timeout, max_output, False
         self._settings = {"memory_mb": memory_mb, "preload": list(preload), "without": dict(self._without),
                           "path": [p for p in sys.path if os.path.basename(p) in LIBRARIES],
                           "temp": tempfile.gettempdir()}
         self._workers = set()          # all that are alive, so that close() can end the busy ones too
         self._lock = threading.Lock()
-        self._layers = None
+        self._layers, self._required = {}, ESSENTIAL if protection == "require" else ()
         self._count = max(1, workers or os.cpu_count() or 1)
         self._idle = queue.LifoQueue()                       # last in, first out: a started worker goes first
         for _ in range(self._count - 1):
             self._idle.put(None)                             # None: to be started by whoever needs it
         self._threads = concurrent.futures.ThreadPoolExecutor(self._count, thread_name_prefix="sandbox")
         self._idle.put(self._start())                        # the first one warms up while the caller goes on
-        if protection == "require":
-            missing = [f"{name} ({self.layers[name]})" for name in ESSENTIAL if self.layers[name] is not True]
-            if missing:
+        if self._required:
+            try:
+                self.run("")                                 # no worker is accepted that lacks something
+            except SandboxError:
                 self.close()
-                raise SandboxError("no safe sandbox on this machine, missing: " + ", ".join(missing))
+                raise
 
     def __enter__(self):
         return self
@@ -208,7 +212,7 @@ class Sandbox:
     @property
     def layers(self) -> dict:
         """Which protections are active: name -> True, or a string that says why not."""
-        if self._layers is None:
+        if not self._layers:
             worker = self._idle.get()
             try:
                 worker = self._ready(worker)
@@ -240,20 +244,31 @@ class Sandbox:
             worker = self._start()
             hello = worker.hello()
         if "error" in hello:
+            self._end(worker)
             raise SandboxError("this sandbox is closed" if self.closed else hello["error"])
-        if self._layers is None:
-            self._layers = hello["layers"]
-            _announce(self._layers)
+        if not worker.accepted:
+            self._accept(hello["layers"])
+            worker.accepted = True
         return worker
+
+    def _accept(self, layers: dict) -> None:
+        """Look at what a new worker has. A box has a layer if all of its workers have it."""
+        missing = {name: why for name, why in layers.items() if why is not True}
+        with self._lock:
+            self._layers = {**layers, **self._layers, **missing}
+            _announce(missing)
+        if any(name in missing for name in self._required):
+            text = ", ".join(f"{name} ({missing[name]})" for name in self._required if name in missing)
+            raise SandboxError(f"no safe sandbox on this machine, missing: {text}")
 
 
 _said: set[str] = set()
 
 
-def _announce(layers: dict) -> None:
+def _announce(missing: dict) -> None:
     """Say in plain words, once per process, that something is missing."""
-    missing = [f"{name}: {why}" for name, why in layers.items() if why is not True]
-    text = "sandbox: programs run with reduced protection on this machine (" + "; ".join(missing) + ")"
+    reasons = "; ".join(f"{name}: {why}" for name, why in missing.items())
+    text = f"sandbox: programs run with reduced protection on this machine ({reasons})"
     if missing and text not in _said:
         _said.add(text)
         print(text + "; see `python sandbox.py`", file=sys.stderr)
@@ -263,7 +278,7 @@ class _Worker:
     """The trainer's handle on one worker process."""
 
     def __init__(self, settings: dict):
-        self.alive, self.dirty, self._hello = True, False, None
+        self.alive, self.accepted, self.dirty, self._hello = True, False, False, None
         self.sock, theirs = socket.socketpair()
         with theirs:
             # Popen without preexec_fn is a vfork and an exec: no copy of the trainer's memory ever exists.
@@ -310,10 +325,11 @@ class _Worker:
             out.close_writer()
             err.close_writer()
             verdict, report = self._watch((out, err), started + timeout, KILL_OUTPUT * max_output)
-            result = Result("killed", seconds=time.monotonic() - started, truncated=out.cut or err.cut)
+            result = Result("killed", seconds=time.monotonic() - started)
             # A folder with a random name (no tmpfs) must not make two equal runs look different.
             renamed = self._hello["folder"] if self._hello.get("temporary") else None
             result.stdout, result.stderr = out.text(renamed), err.text(renamed)
+            result.truncated = out.cut or err.cut
         if not report:
             result.status = verdict or "killed"              # by close(), or the worker is lost
             return result
@@ -342,21 +358,23 @@ class _Worker:
     def _watch(self, streams: tuple, deadline: float, flood: int) -> tuple[str | None, bytes]:
         """Keep both pipes empty until the worker reports; give the order to kill at the limits."""
         poller, by_fd, report, verdict = select.poll(), {s.reader: s for s in streams}, b"", None
-        for fd in (*by_fd, self.sock.fileno()):
-            poller.register(fd, select.POLLIN)
+        poller.register(self.sock, select.POLLIN)
+        # Most programs end soon, and what they print fits into a pipe: let the report alone wake us, once and
+        # not four times. Only after 20 ms look at the pipes too.
+        patience = 0.02
         while self.alive:
             left = deadline - time.monotonic()
-            for fd, event in poller.poll(max(0, math.ceil(left * 1000))):
-                if fd in by_fd:
-                    if event & select.POLLIN:
-                        by_fd[fd].read()
-                    else:
-                        poller.unregister(fd)                # closed and empty; the program itself may go on
-                    continue
+            events = dict(poller.poll(max(0, math.ceil(1000 * min(left, patience)))))
+            if self.sock.fileno() in events:
                 with contextlib.suppress(ConnectionError):
                     report = self.sock.recv(REPORT.size)
                 self.alive = bool(report)
-                return verdict, report
+                break
+            for fd, event in events.items():
+                if event & select.POLLIN:
+                    by_fd[fd].read()
+                else:
+                    poller.unregister(fd)                    # closed and empty; the program itself may go on
             if left <= 0 and verdict:
                 self.alive = False                           # it did not kill: its own end will
             elif left <= 0 or verdict is None and sum(s.total for s in streams) > flood:
@@ -364,7 +382,11 @@ class _Worker:
                 deadline = time.monotonic() + GRACE
                 with contextlib.suppress(OSError):
                     self.sock.sendall(ORDER.pack(b"K", 0.0))
-        return verdict, b""
+            if patience < math.inf:
+                for fd in by_fd:
+                    poller.register(fd, select.POLLIN)
+                patience = math.inf
+        return verdict, report
 
 
 class _Stream:

@@ -399,6 +399,25 @@ def test_require_refuses_without_an_essential_layer(poorer, name):
     assert "\n" not in str(caught.value)
 
 
+@on_linux
+def test_a_later_worker_with_less_protection_is_not_overlooked(capfd, monkeypatch):
+    monkeypatch.setattr(sandbox, "_said", set())
+    with sandbox.Sandbox(workers=2, preload=()) as box:
+        if box.layers["seccomp"] is not True:
+            pytest.skip("this machine lacks seccomp")
+        box._settings["without"]["seccomp"] = "gone meanwhile"
+        box.run_many(["import time; time.sleep(0.5)"] * 2)
+        assert box.layers["seccomp"] == "gone meanwhile"
+        assert "gone meanwhile" in capfd.readouterr().err
+    monkeypatch.setattr(sandbox.Sandbox, "_without", {})
+    with sandbox.Sandbox(workers=2, preload=(), protection="require") as box:
+        box._settings["without"]["seccomp"] = "gone meanwhile"
+        slow = box.submit("import time; time.sleep(1)")
+        with pytest.raises(sandbox.SandboxError, match="gone meanwhile"):
+            box.run_many(["print(1)"] * 2)
+        assert slow.result().ok
+
+
 def test_require_is_content_where_all_is_there(box):
     if any(box.layers[name] is not True for name in sandbox.ESSENTIAL):
         pytest.skip("this machine lacks an essential layer")
