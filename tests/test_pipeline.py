@@ -50,7 +50,7 @@ def test_a_llama_folder_whose_pad_is_its_end_of_turn(tmp_path, tokenizer, lora_r
     out = ok("sft.py", *common, "--steps", 12, "--batch", 4, "--lr", "2e-2" if lora_rank else "3e-3",
              cwd=tmp_path)
     losses = [line["loss"] for line in read_jsonl(tmp_path / "runs/llama/sft/metrics.jsonl")]
-    assert len(losses) == 12 and losses[-1] < losses[0] - 0.5 and "12 steps" in out
+    assert len(losses) == 12 and losses[-1] < losses[0] - (0.15 if lora_rank else 0.5) and "12 steps" in out
     ok("grpo.py", *common, "--steps", 1, "--questions", 2, "--samples", 2, "--eval-questions", 2, "--turn-tokens", 20,
        cwd=tmp_path)
     assert (tmp_path / "runs/llama/grpo" / ("adapter" if lora_rank else "model")).is_dir()
