@@ -578,7 +578,7 @@ def main() -> int:
     args = parser.parse_args()
     sandbox.Sandbox._without = dict.fromkeys(args.without, "switched off by the test")
     modules = [name for name in ("numpy", "sympy") if importlib.util.find_spec(name)]
-    with sandbox.Sandbox(workers=4, memory_mb=MEMORY) as box:
+    with sandbox.Sandbox(workers=2, memory_mb=MEMORY, preload=() if args.families else modules) as box:
         cases = [case for case in selected(box.layers, modules) if not args.families or case.family in args.families]
         print(json.dumps({"failed": run_all(box, cases), "cases": len(cases),
                           "layers": box.layers, "uid": os.getuid()}))
