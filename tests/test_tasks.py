@@ -130,9 +130,12 @@ def test_garbage_is_wrong_soon_and_never_raises(name):
     task = TASKS[name]
     for question, _ in solved(name)[::SEEDS]:
         for garbage in (*GARBAGE, None, 7, ["7"]):
-            before = time.thread_time()
-            assert not task.check(question, garbage), (question, garbage)
-            assert time.thread_time() - before < 0.2, (question, garbage)
+            seconds = []
+            while not seconds or min(seconds) >= 0.2 and len(seconds) < 3:  # a pause of the garbage collector is no sin
+                before = time.thread_time()
+                assert not task.check(question, garbage), (question, garbage)
+                seconds.append(time.thread_time() - before)
+            assert min(seconds) < 0.2, (question, garbage)
 
 
 @every_task
