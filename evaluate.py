@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 import sandbox as sandboxes
 from chat import Chat, ChatError
-from models import ModelError, add_arguments, exists, load, positive, preset, run_name, write_json
+from models import ModelError, exists, load, make_parser, positive, preset, run_name, write_json
 from rollout import STOPS, Engine, Episode, Limits
 from runs import command, fail
 from tasks import TASKS, FileTask, Question, TaskError, draw, select
@@ -128,11 +128,7 @@ def make_engine(policy, tokenizer, box, args: argparse.Namespace) -> Engine:
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line; defaults come from the preset of --model."""
-    first = argparse.ArgumentParser(add_help=False)
-    first.add_argument("--model", default="tiny")
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], allow_abbrev=False,
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    values = add_arguments(parser, first.parse_known_args(argv)[0].model)
+    parser, values = make_parser(argv, __doc__.split("\n\n")[0])
     parser.add_argument("--run", type=Path, help="run folder of the policy (default: the newest of --model)")
     parser.add_argument("--base", action="store_true", help="the untrained model, even if there are runs")
     parser.add_argument("--questions", type=positive, help=f"default: {values['eval_questions']}; of own files all")

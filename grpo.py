@@ -32,10 +32,10 @@ from chat import ChatError
 from models import (
     ModelError,
     Reference,
-    add_arguments,
     check_arguments,
     exists,
     load,
+    make_parser,
     positive,
     run_name,
     save,
@@ -249,11 +249,7 @@ def train(policy, reference: Reference | None, engine: Engine, run: Run, args) -
 # --------------------------------------------------------------------------------------------------- the command
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line; defaults come from the preset of --model."""
-    first = argparse.ArgumentParser(add_help=False)
-    first.add_argument("--model", default="tiny")
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], allow_abbrev=False,
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    values = add_arguments(parser, first.parse_known_args(argv)[0].model)
+    parser, values = make_parser(argv, __doc__.split("\n\n")[0])
     settings = values["rl"]
     group = parser.add_argument_group("training")
     group.add_argument("--init", choices=("auto", "sft", "base"), default="auto", help="start from the SFT checkpoint "

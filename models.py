@@ -112,6 +112,16 @@ def run_name(model: str) -> str:
     return path.resolve().name if path.is_dir() else model.replace("/", "--")
 
 
+def make_parser(argv: list[str] | None, description: str, prog: str | None = None
+                ) -> tuple[argparse.ArgumentParser, dict]:
+    """(parser, preset) of a command: --model is read first, because the other flags' defaults depend on it."""
+    first = argparse.ArgumentParser(add_help=False)
+    first.add_argument("--model", default="tiny")
+    parser = argparse.ArgumentParser(prog=prog, description=description, allow_abbrev=False,
+                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    return parser, add_arguments(parser, first.parse_known_args(argv)[0].model)
+
+
 def add_arguments(parser: argparse.ArgumentParser, model: str) -> dict:
     """Flags about the model and the limits of an episode, with the preset's values as defaults; the preset."""
     values = preset(model)

@@ -16,7 +16,7 @@ import grpo
 import sandbox as sandboxes
 import tasks_audit
 from chat import ChatError
-from models import ModelError, add_arguments, exists, load, parse_levels, positive
+from models import ModelError, exists, load, make_parser, parse_levels, positive
 from rollout import Episode, Turn
 from runs import command, fail
 from tasks import TASKS, Question, TaskError, select
@@ -69,13 +69,9 @@ def show_question(question: Question, box: sandboxes.Sandbox) -> None:
 # -------------------------------------------------------------------------------------------------------------- ask
 def ask_command(argv: list[str]) -> None:
     """Ask a model; reasoning, program, output and answer stream as they come."""
-    first = argparse.ArgumentParser(add_help=False)
-    first.add_argument("--model", default="tiny")
-    parser = argparse.ArgumentParser(prog="r1ci.py ask", description=ask_command.__doc__,
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("question")
     try:
-        add_arguments(parser, first.parse_known_args(argv)[0].model)
+        parser, _ = make_parser(argv, ask_command.__doc__, "r1ci.py ask")
+        parser.add_argument("question")
         parser.add_argument("--run", type=Path, help="run folder of the policy (default: the newest of --model)")
         parser.add_argument("--temperature", type=float, default=0.0, help="0: always the likeliest token")
         parser.add_argument("--seed", type=int, default=0)

@@ -16,7 +16,6 @@ import os
 import shutil
 import signal
 import sys
-import time
 from pathlib import Path
 
 import torch
@@ -48,7 +47,6 @@ class Run:
 
     def __init__(self, folder: Path, config: dict, resume: bool = False, overwrite: bool = False):
         self.folder, self.config = folder, json.loads(json.dumps(config, default=str))
-        self.started = time.time()
         used = (folder / "config.json").exists()
         if used and not resume and not overwrite:
             raise RunError(f"{folder} already holds a run: --resume goes on with it, --overwrite starts again, "

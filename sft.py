@@ -27,9 +27,9 @@ import sandbox as sandboxes
 from chat import Chat, ChatError
 from models import (
     ModelError,
-    add_arguments,
     check_arguments,
     load,
+    make_parser,
     positive,
     run_name,
     save,
@@ -160,11 +160,7 @@ def batch_of(step: int, size: int, batch: int, seed: int) -> list[int]:
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line; defaults come from the preset of --model."""
-    first = argparse.ArgumentParser(add_help=False)
-    first.add_argument("--model", default="tiny")
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], allow_abbrev=False,
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    values = add_arguments(parser, first.parse_known_args(argv)[0].model)
+    parser, values = make_parser(argv, __doc__.split("\n\n")[0])
     settings = values["sft"]
     group = parser.add_argument_group("training")
     group.add_argument("--lr", type=float, default=settings["lr"], help="peak learning rate")
