@@ -336,7 +336,7 @@ def _confine(cpu_seconds: float, plan: dict) -> None:
     os.setsid()
     seconds = int(cpu_seconds) + 3                           # a second line behind the trainer's clock
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
-    if sys.platform == "linux":
+    if sys.platform == "linux" and os.getppid() != 1:        # where the worker is pid 1, its end is ours anyway
         kernel.die_with_parent()
     if plan["ruleset"] is not None:
         kernel.landlock_restrict(plan["ruleset"])
@@ -375,7 +375,8 @@ def _execute(text: str) -> int:
         exec(code, sys.modules["__main__"].__dict__)  # noqa: S102 - the point of it all
     except BaseException as error:  # noqa: BLE001 - whatever it is, it is the program's
         exit_code = _exit_code(error)
-    threading._shutdown()
+    if threading.active_count() > 1:                         # it touches much, which a fork has to copy
+        threading._shutdown()
     atexit._run_exitfuncs()
     for stream in (*outputs, sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
