@@ -1,4 +1,4 @@
-"""Speed, measured side by side: `python bench.py sandbox [--quick]`.
+"""Speed, measured side by side: `python bench.py sandbox [--quick]`, `python bench.py rollout --help`.
 
 Every contestant runs in every round, in turn, so that whatever else the machine does hits all of them alike;
 ratios are taken within a round, and the median over the rounds is what is compared with the bar. Each bar is
@@ -217,9 +217,12 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("sandbox", help="against a fresh interpreter and against a bare fork")
     command.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
-    command.set_defaults(run=bench_sandbox)
+    commands.add_parser("rollout", help="the engine against generate, see `bench.py rollout --help`")
+    if sys.argv[1:2] == ["rollout"]:
+        import bench_rollout  # torch and transformers, which the sandbox's bench does without
+        return bench_rollout.main(sys.argv[2:])
     args = parser.parse_args()
-    return args.run(args)
+    return bench_sandbox(args)
 
 
 if __name__ == "__main__":

@@ -6,30 +6,37 @@ the block and its output is appended as ids that the mask excludes; then the pol
     ids   <system + question> I write a program. ```python .. ```  <results: 3>  The answer is <<<3>>> <end of turn>
     mask   0 0 0 0 0 0 0 0 0  1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1    0 0 0 0 0     1 1 1 1 1 1 1 1 1 1   1
 
-The engine decodes up to `slots` episodes together, each in its own slot of one preallocated key/value cache and at its
-own position, so a row may read its program's output while its neighbours write theirs. The queue holds all questions x
-samples; a slot that gets free takes the next episode.
+The engine (continuous batching) decodes up to `slots` episodes together, each in its own slot of one preallocated
+key/value cache (kvcache.py) and at its own position, so a row may read its program's output while its neighbours write
+theirs. The queue holds all questions x samples; a slot that gets free takes the next episode. One step:
+
+    admit    the next episodes of the queue, into free slots
+    collect  outputs of programs, which ran in the sandbox while the other rows went on
+    prefill  one chunk of what rows have not read yet: prompts (once per question, then copied), results
+    decode   one token for every row, sampled on the device
+
+All but the last unread id of a row is prefilled; the last one is fed by the decode step, like a token just sampled. So
+there is one place where logits are computed and one where tokens are sampled.
 
 Three promises that training relies on (and tests hold):
 - Token in, token out: ids are appended as sampled; nothing is decoded and encoded again.
 - What is sampled is softmax(logits / temperature) and nothing else (no top-k, no repetition penalty unless asked for),
   and the log-probabilities are of that distribution, in float32.
-- The random number of token t of episode i is a hash of (seed, i, t): it does not depend on the number of slots, and a
-  program's output enters the batch a fixed number of steps after the program was written, not when it happens to be
-  ready. So a run repeats exactly, whatever else the machine is doing.
+- The random number of token t of episode i is a hash of (seed, i, t): it does not depend on the number of slots, nor on
+  when a program is done. What is left is rounding: a row's sums depend in the last bit on who is in the batch with it.
+  With `exact`, a program's output therefore enters a fixed number of steps after the program was written, and is waited
+  for if need be: a run repeats bit by bit, whatever else the machine is doing. Without, nobody waits for a slow program.
 """
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import asdict, dataclass, field
 
 import torch
-from transformers import Cache
-from transformers.cache_utils import CacheLayerMixin
 
 from chat import Chat, find_code
-from models import backbone, token_logprobs, unwrap
+from kvcache import SlotCache
 from sandbox import Sandbox
 from tasks import TASKS, Question
 
@@ -91,75 +98,6 @@ class Episode:
                 "ids": self.ids, "mask": self.mask, "logprobs": [round(p, 5) for p in self.logprobs]}
 
 
-class SlotLayer(CacheLayerMixin):
-    """Keys and values of one layer: (slots, heads, length, head size). Where to write is said by the SlotCache."""
-
-    def __init__(self, cache: "SlotCache", shape: tuple[int, ...], dtype: torch.dtype, device):
-        super().__init__()
-        self.cache, self.is_initialized = cache, True
-        self.keys, self.values = (torch.zeros(shape, dtype=dtype, device=device) for _ in range(2))
-
-    def update(self, keys: torch.Tensor, values: torch.Tensor, *args, **kwargs):
-        """Write (R, heads, T, size) at the current rows and positions; everything these rows may attend to."""
-        rows, positions, length = self.cache.rows, self.cache.positions, self.cache.length
-        self.keys[rows[:, None], :, positions] = keys.transpose(1, 2)
-        self.values[rows[:, None], :, positions] = values.transpose(1, 2)
-        # The first n slots are a view; other sets of rows (only in prefill) are gathered.
-        rows = slice(len(rows)) if self.cache.leading else rows
-        return self.keys[rows, :, :length], self.values[rows, :, :length]
-
-    def lazy_initialization(self, *args, **kwargs):
-        """Nothing to do: the memory is there from the start."""
-
-    def get_seq_length(self) -> int:
-        return 0  # each slot has its own length; positions and mask are always passed explicitly
-
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return self.cache.length, 0
-
-    def get_max_cache_shape(self) -> int:
-        return self.keys.shape[2]
-
-    get_max_length = get_max_cache_shape
-
-
-class SlotCache(Cache):
-    """A key/value cache of fixed size in which every slot is at its own position."""
-
-    def __init__(self, policy, slots: int, length: int):
-        config = unwrap(policy).config
-        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        # One place more than needed: padding of short rows in a prefill is written there and never read.
-        shape = (slots, config.num_key_value_heads, length + 1, size)
-        weight = unwrap(policy).get_input_embeddings().weight
-        super().__init__(layers=[SlotLayer(self, shape, weight.dtype, weight.device)
-                                 for _ in range(config.num_hidden_layers)])
-        self.capacity, self.device = length, weight.device
-
-    @torch.no_grad()
-    def forward(self, policy, rows: list[int], ids: list[list[int]], starts: list[int]) -> torch.Tensor:
-        """Feed row i the tokens ids[i] from position starts[i] on; logits (R, V) after its last one, in float32."""
-        width = max(map(len, ids))
-        padded = torch.tensor([row + [0] * (width - len(row)) for row in ids], device=self.device)  # (R, T)
-        steps = torch.arange(width, device=self.device)
-        self.positions = (torch.tensor(starts, device=self.device)[:, None] + steps).clamp_max(self.capacity)
-        self.length = min(max(starts) + width, self.capacity + 1)
-        self.rows, self.leading = torch.tensor(rows, device=self.device), rows == list(range(len(rows)))
-        # A token sees its own slot up to its own position; what lies behind (old or padding) is never seen.
-        visible = torch.arange(self.length, device=self.device) <= self.positions[:, None, :, None]  # (R, 1, T, L)
-        hidden = backbone(policy)(input_ids=padded, attention_mask=visible, position_ids=self.positions,
-                                  past_key_values=self, use_cache=True).last_hidden_state  # (R, T, H)
-        last = torch.tensor([len(row) - 1 for row in ids], device=self.device)
-        hidden = hidden[torch.arange(len(rows), device=self.device), last]
-        return unwrap(policy).get_output_embeddings()(hidden).float()
-
-    def move(self, source: int, target: int, length: int) -> None:
-        """Copy a slot's first `length` places to another slot."""
-        for layer in self.layers:
-            layer.keys[target, :, :length] = layer.keys[source, :, :length]
-            layer.values[target, :, :length] = layer.values[source, :, :length]
-
-
 def uniforms(seed: int, episodes: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
     """One number in [0, 1) for each (episode, token): the splitmix64 hash of seed, episode and token, in int64."""
     start = (seed * 0x9E3779B97F4A7C15 + 0x632BE59BD9B4E019) % 2**64
@@ -178,26 +116,28 @@ def sample(logits: torch.Tensor, u: torch.Tensor, temperature: float, top_p: flo
     then of temperature 1). top_p < 1 keeps the smallest set of ids with that mass (for inference only: the trainer
     does not know the cut, paper.md pitfall 7); log-probs stay those of the uncut distribution.
     """
+    probs = torch.softmax(logits if temperature in (0, 1) else logits / temperature, dim=-1, dtype=torch.float32)
     if temperature == 0:
         ids = logits.argmax(-1)
-        return ids, token_logprobs(logits, ids)[0]
-    probs = torch.softmax(logits / temperature, dim=-1)
-    if top_p < 1:
-        ordered, order = probs.sort(-1, descending=True)
-        ordered[ordered.cumsum(-1) - ordered >= top_p] = 0
-        probs = torch.zeros_like(probs).scatter(-1, order, ordered)
-    mass = probs.cumsum(-1)
-    total = mass[:, -1:]  # rounding leaves it a little off 1
-    level = torch.minimum((u[:, None] * total).to(mass.dtype), torch.nextafter(total, torch.zeros_like(total)))
-    ids = torch.searchsorted(mass, level, right=True).squeeze(-1)  # "right": an id of probability 0 is never hit
-    return ids, token_logprobs(logits, ids, temperature)[0]
+    else:
+        kept = probs
+        if top_p < 1:
+            ordered, order = probs.sort(-1, descending=True)
+            ordered[ordered.cumsum(-1) - ordered >= top_p] = 0
+            kept = torch.zeros_like(probs).scatter(-1, order, ordered)
+        mass = kept.cumsum(-1)
+        total = mass[:, -1:]  # rounding leaves it a little off 1
+        level = torch.minimum((u[:, None] * total).to(mass.dtype), torch.nextafter(total, torch.zeros_like(total)))
+        ids = torch.searchsorted(mass, level, right=True).squeeze(-1)  # "right": an id of probability 0 is never hit
+    return ids, probs.gather(-1, ids[:, None]).squeeze(-1).log()
 
 
 @dataclass
 class Row:
     """An episode in a slot: what is in its cache, what is not yet, and its running program."""
     episode: Episode
-    number: int
+    number: int  # of the episode
+    group: int  # of the question
     pending: list[int]  # ids not yet in the cache
     cached: int = 0
     turn_start: int = 0
@@ -210,15 +150,18 @@ class Engine:
     """Runs questions x samples through policy and sandbox.
 
     policy: a model in eval mode; chat: the protocol (default: the interpreter protocol of this tokenizer);
-    slots: episodes decoded together; lag: decode steps that a program may run beside its neighbours' decoding.
+    slots: episodes decoded together; lag: decode steps that a program may run beside its neighbours' decoding;
+    exact: wait for a program that is not done by then, so that a run repeats bit by bit; chunk: most tokens of one
+    prefill; static: decode in fixed shapes (None: on a GPU, where they are recorded as CUDA graphs).
     """
 
     def __init__(self, policy, tokenizer, sandbox: Sandbox, limits: Limits | None = None, *, chat: Chat | None = None,
-                 slots: int = 64, lag: int = 4):
+                 slots: int = 64, lag: int = 4, exact: bool = True, chunk: int = 1024, static: bool | None = None):
         self.policy, self.tokenizer, self.sandbox, self.limits = policy, tokenizer, sandbox, limits or Limits()
         self.chat = chat or Chat(tokenizer)
-        self.slots, self.lag = slots, lag
+        self.slots, self.lag, self.exact, self.chunk, self.static = slots, lag, exact, chunk, static
         self.ticks = {i for token, i in tokenizer.get_vocab().items() if "`" in token}  # may complete a fence
+        self.cache: SlotCache | None = None  # allocated by the first run, used by all
         self.seconds_waiting = 0.0
 
     def run(self, questions: Iterable[Question], samples: int = 1, *, temperature: float = 1.0, top_p: float = 1.0,
@@ -228,19 +171,18 @@ class Engine:
         """Episodes in order: all samples of the first question, then of the second, and so on."""
         if self.policy.training:
             raise ValueError("rollouts need policy.eval(): training mode switches dropout on and the cache off")
-        episodes = []
-        for question in questions:
+        queue: deque[Row] = deque()
+        for group, question in enumerate(questions):
             prompt = self.chat.prompt_ids(question.prompt)
             for _ in range(samples):
-                episodes.append(Episode(question, list(prompt), [0] * len(prompt), [0.0] * len(prompt)))
-        queue = deque(Row(episode, number, list(episode.ids), turn_start=len(episode.ids))
-                      for number, episode in enumerate(episodes))
-        slots = min(self.slots, len(episodes))
-        cache = SlotCache(self.policy, slots, self.limits.episode_tokens) if episodes else None
+                episode = Episode(question, list(prompt), [0] * len(prompt), [0.0] * len(prompt))
+                queue.append(Row(episode, len(queue), group, list(prompt), turn_start=len(prompt)))
+        episodes = [row.episode for row in queue]
+        cache = self._cache(min(self.slots, len(queue)))
         rows: list[Row] = []  # row i occupies slot i
         step = 0
         while queue or rows:
-            while queue and len(rows) < slots:
+            while queue and len(rows) < self.slots:
                 row = queue.popleft()
                 if len(row.pending) < self.limits.episode_tokens:
                     rows.append(row)
@@ -248,34 +190,61 @@ class Engine:
                     self._end(row.episode, "length", on_end)
             self._collect(rows, step, on_turn)
             self._sweep(rows, cache, on_end)
-            behind = [i for i, row in enumerate(rows) if len(row.pending) > 1]
+            self._prefill(cache, rows)
             ready = [i for i, row in enumerate(rows) if len(row.pending) == 1]
-            if behind:  # new prompts and programs' outputs, together
-                logits = self._feed(cache, rows, behind)
-                self._extend([rows[i] for i in behind], logits, temperature, top_p, seed, step, on_token, on_turn)
-            elif ready:
-                logits = self._decode(cache, rows)[ready]
-                self._extend([rows[i] for i in ready], logits, temperature, top_p, seed, step, on_token, on_turn)
-            step += 1
+            behind = sum(len(row.pending) > 1 for row in rows)
+            if ready and len(ready) >= behind:  # a nearly empty batch first gets fuller
+                logits = cache.decode([row.pending[0] if len(row.pending) == 1 else 0 for row in rows],
+                                      [row.cached for row in rows])  # a dummy's place is written again later
+                logits = logits if len(ready) == len(rows) else logits[ready]
+                chosen = [rows[i] for i in ready]
+                for row in chosen:
+                    row.cached, row.pending = row.cached + 1, []
+                self._extend(chosen, logits, temperature, top_p, seed, step, on_token, on_turn)
+                step += 1
             self._sweep(rows, cache, on_end)
         return episodes
 
     # -- the parts of one step -------------------------------------------------------------------------------------
-    def _feed(self, cache: SlotCache, rows: list[Row], which: list[int]) -> torch.Tensor:
-        """Prefill: bring the chosen rows' pending ids into the cache; logits after the last one."""
-        logits = cache.forward(self.policy, which, [rows[i].pending for i in which], [rows[i].cached for i in which])
-        for i in which:
-            rows[i].cached, rows[i].pending = rows[i].cached + len(rows[i].pending), []
-        return logits
+    def _cache(self, slots: int) -> SlotCache | None:
+        """The cache of the run before if it has slots enough, else a new one."""
+        if slots and (self.cache is None or self.cache.slots < slots
+                      or self.cache.capacity != self.limits.episode_tokens):
+            self.cache = None  # give the memory back first
+            self.cache = SlotCache(self.policy, slots, self.limits.episode_tokens, self.static)
+        if self.cache:
+            self.cache.clear()
+        return self.cache
 
-    def _decode(self, cache: SlotCache, rows: list[Row]) -> torch.Tensor:
-        """One token for every slot in use; rows that wait feed a dummy at a place that is written again later."""
-        logits = cache.forward(self.policy, list(range(len(rows))), [row.pending or [0] for row in rows],
-                               [row.cached for row in rows])
-        for row in rows:
-            if row.pending:
-                row.cached, row.pending = row.cached + 1, []
-        return logits
+    def _prefill(self, cache: SlotCache, rows: list[Row]) -> None:
+        """Bring one chunk of unread ids into the cache: the oldest row's, and of rows with about as many.
+
+        The samples of a question share its prompt: one row reads it, the others wait and copy.
+        """
+        leaders: dict[int, int] = {}  # question -> the row that has read most
+        for i, row in enumerate(rows):
+            if row.group not in leaders or row.cached > rows[leaders[row.group]].cached:
+                leaders[row.group] = i
+        behind = []
+        for i, row in enumerate(rows):
+            leader, shared = leaders[row.group], len(row.pending) - 1
+            if row.cached == 0 and leader != i:
+                if rows[leader].cached >= shared:
+                    cache.copy(leader, i, shared)
+                    row.cached, row.pending = shared, row.pending[-1:]
+            elif shared > 0:
+                behind.append(i)
+        if not behind:
+            return
+        oldest = min(behind, key=lambda i: rows[i].number)
+        width = min(len(rows[oldest].pending) - 1, self.chunk)
+        fitting = sorted((i for i in behind if i != oldest and 2 * len(rows[i].pending) > width),
+                         key=lambda i: (-min(len(rows[i].pending) - 1, width), rows[i].number))
+        chosen = [oldest, *fitting[:self.chunk // width - 1]]
+        cache.prefill(chosen, [rows[i].pending[:-1][:width] for i in chosen], [rows[i].cached for i in chosen])
+        for row in (rows[i] for i in chosen):
+            taken = min(len(row.pending) - 1, width)
+            row.cached, row.pending = row.cached + taken, row.pending[taken:]
 
     def _extend(self, rows: list[Row], logits: torch.Tensor, temperature: float, top_p: float, seed: int, step: int,
                 on_token, on_turn) -> None:
@@ -321,12 +290,16 @@ class Engine:
             episode.stop = "void" if episode.answer is None else "answer"
 
     def _collect(self, rows: list[Row], step: int, on_turn) -> None:
-        """Append the outputs of programs whose time has come (waiting for them if they are not done)."""
+        """Append the outputs of programs whose time has come (exact: wait for them), or that are done (else)."""
         waiting = [row for row in rows if row.future]
-        if waiting and len(waiting) == sum(not row.episode.stop for row in rows):
-            step = max(step, min(row.ready_at for row in waiting))  # nobody decodes meanwhile: do not count steps
+        if waiting and len(waiting) == sum(not row.episode.stop for row in rows):  # nobody decodes meanwhile
+            step = max(step, min(row.ready_at for row in waiting))
+            if not self.exact:
+                began = time.perf_counter()
+                wait([row.future for row in waiting], return_when=FIRST_COMPLETED)
+                self.seconds_waiting += time.perf_counter() - began
         for row in waiting:
-            if row.ready_at > step:
+            if row.ready_at > step if self.exact else not row.future.done():
                 continue
             began = time.perf_counter()
             result, row.future = row.future.result(), None
@@ -354,7 +327,7 @@ class Engine:
             self._end(rows[i].episode, rows[i].episode.stop, on_end)
             last = rows.pop()
             if i < len(rows):
-                cache.move(len(rows), i, last.cached)
+                cache.copy(len(rows), i, last.cached)
                 rows[i] = last
 
     def _end(self, episode: Episode, stop: str, on_end) -> None:

@@ -7,7 +7,8 @@ from conftest import build
 
 from chat import Chat
 from models import score
-from rollout import STOPS, Engine, Limits, SlotCache, sample, uniforms
+from kvcache import SlotCache
+from rollout import STOPS, Engine, Limits, sample, uniforms
 from sft import pad
 from tasks import draw, select
 
@@ -87,14 +88,16 @@ def test_a_slot_never_sees_what_is_behind_its_position(tokenizer):
     policy = build(tokenizer)
     clean, poisoned = SlotCache(policy, 3, 40), SlotCache(policy, 3, 40)
     for layer in poisoned.layers:
-        layer.keys.fill_(1e4)
-        layer.values.fill_(1e4)
+        layer.memory.fill_(1e4)
+    ours = []
     for cache in (clean, poisoned):
-        cache.forward(policy, [0, 2], [[5, 6, 7], [8, 9, 10, 11, 12]], [0, 0])
-    ours = [cache.forward(policy, [0, 1, 2], [[1], [2, 3, 4], [5, 6]], [3, 0, 5]) for cache in (clean, poisoned)]
+        cache.prefill([0, 2], [[5, 6, 7], [8, 9, 10, 11, 12]], [0, 0])
+        cache.prefill([1, 2], [[2, 3], [5]], [0, 5])
+        ours.append(cache.decode([1, 4, 6], [3, 2, 6]))
     assert torch.allclose(*ours, atol=1e-5)
-    alone = policy(input_ids=torch.tensor([[8, 9, 10, 11, 12, 5, 6]])).logits[0, -1]
-    assert torch.allclose(ours[1][2], alone, atol=1e-4)
+    for row, ids in enumerate([[5, 6, 7, 1], [2, 3, 4], [8, 9, 10, 11, 12, 5, 6]]):
+        alone = policy(input_ids=torch.tensor([ids])).logits[0, -1]
+        assert torch.allclose(ours[1][row], alone, atol=1e-4)
 
 
 @pytest.mark.parametrize("change, stop", [({"turn_tokens": 5}, "length"), ({"calls": 1}, "calls"),
