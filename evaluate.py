@@ -113,7 +113,7 @@ def show(episode: Episode) -> str:
 
 def newest(model: str) -> Path | None:
     """The run folder of the furthest stage of a model that has a saved policy."""
-    found = [Path("runs") / run_name(model) / stage for stage in ("grpo", "sft")]
+    found = [Path("runs") / run_name(model) / stage for stage in ("grpo", "ppo", "reinforce", "sft")]
     return next((folder for folder in found if exists(folder)), None)
 
 

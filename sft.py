@@ -125,7 +125,7 @@ def train(policy, examples: list[tuple[list[int], list[int]]], run: Run, args) -
     """The loop: shuffled epochs, resumable at every checkpoint. False if Ctrl-C stopped it early."""
     steps = args.steps or max(1, round(args.epochs * len(examples) / args.batch))
     optimizers = make_optimizers(policy, args.optimizer, args.lr)
-    start = run.restore(policy, optimizers)
+    start = run.restore(trained_parameters(policy), optimizers)
     policy.train()
     bar = tqdm(total=steps, initial=start, desc="SFT", unit="step")
     with stoppable() as stopped:
@@ -138,7 +138,7 @@ def train(policy, examples: list[tuple[list[int], list[int]]], run: Run, args) -
             bar.update()
             bar.set_postfix(loss=f"{metrics['loss']:.3f}", tok_s=f"{metrics['tokens'] / metrics['seconds']:.0f}")
             if (step + 1) % args.save_every == 0 or step + 1 == steps or stopped():
-                run.checkpoint(policy, optimizers, step + 1)
+                run.checkpoint(trained_parameters(policy), optimizers, step + 1)
             if stopped():
                 break
     bar.close()
