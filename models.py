@@ -115,7 +115,7 @@ def run_name(model: str) -> str:
 def make_parser(argv: list[str] | None, description: str, prog: str | None = None
                 ) -> tuple[argparse.ArgumentParser, dict]:
     """(parser, preset) of a command: --model is read first, because the other flags' defaults depend on it."""
-    first = argparse.ArgumentParser(add_help=False)
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)  # or --mode would be read as --model
     first.add_argument("--model", default="tiny")
     parser = argparse.ArgumentParser(prog=prog, description=description, allow_abbrev=False,
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)

@@ -175,10 +175,11 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     group = parser.add_argument_group("data")
     group.add_argument("--data", type=Path, help="conversations as messages JSONL, instead of making them")
     group.add_argument("--per-task", type=positive, default=settings["per_task"], help="most conversations per task")
-    group.add_argument("--text-share", type=float, default=settings["text_share"], help="share answered in words")
+    group.add_argument("--text-share", type=float, default=settings["text_share"], help="share answered in words "
+                       "(--mode text: all, --mode code: none)")
     group.add_argument("--multi-share", type=float, default=settings["multi_share"], help="share of code that takes "
                        "several turns (a slip and its repair, a second program that checks)")
-    group.add_argument("--keep-wrong", action="store_true", help="ablation: keep wrong conversations too")
+    group.add_argument("--keep-wrong", action="store_true", help="ablation: keep a teacher's wrong guesses, too")
     group.add_argument("--train-on-code-output", action="store_true", help="ablation: do not mask results")
     group = parser.add_argument_group("run")
     group.add_argument("--out", type=Path, help="run folder (default: runs/MODEL/sft)")
@@ -188,6 +189,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     sandboxes.add_arguments(parser)
     args = parser.parse_args(argv)
     args.out = args.out or Path("runs") / run_name(args.model) / "sft"
+    args.text_share = {"text": 1.0, "code": 0.0}.get(args.mode, args.text_share)
     return args
 
 
