@@ -1,20 +1,21 @@
 """Change one thing at a time, and say whether it mattered: the paper's ablations and findings, at any scale.
 
-    python r1ci.py ablate --over algorithm,init --seeds 0,1,2          any flags of grpo.py may follow (--steps 20)
-    python r1ci.py reproduce                                           the paper's claims on the tiny model: RESULTS.md
+    python r1ci.py ablate --over algorithm,init --seeds 0,1,2   flags of grpo.py may follow, as --steps 20
+    python r1ci.py reproduce                                    the paper's claims on the tiny model: RESULTS.md
 
 A variant is the default plus a few flags (`VARIANTS`, the one place). Every run is an ordinary run folder,
-runs/MODEL/ablate/VARIANT/seedS, so an interrupted command goes on where it stopped and finished runs are not repeated.
-Variants that do not touch SFT start from one and the same SFT checkpoint.
+runs/MODEL/ablate/VARIANT/seedS, so an interrupted command goes on where it stopped; finished runs are not
+repeated. Variants that do not touch SFT start from one and the same SFT checkpoint.
 
-All variants answer the same held-out questions, so they are compared question by question. `interval` says how far off
-a mean over seeds and questions may be: with right[s, q] in {0, 1},
+All variants answer the same held-out questions, so they are compared question by question. How far off a mean
+over seeds s and questions q may be, from right[s, q] in {0, 1} or from differences of two variants:
 
-    half width^2 = t^2 Var_s(mean_q) / S + 1.96^2 Var_q(mean_s) / Q         t: Student's, S - 1 degrees of freedom
+    half width^2 = t^2 Var_s(mean_q) / S + 1.96^2 Var_q(mean_s) / Q     t: Student's, S - 1 degrees of freedom
 
-A few seeds tell little about other seeds, hence t (4.3 for three seeds). The noise of single answers counts in both
-terms, which errs on the careful side. The seeds are seeds of RL; all share one warm start, so how much another warm
-start would change is not in these intervals. With one seed, only the questions are, and the tables say so.
+A few seeds tell little about other seeds, hence t (4.3 for three seeds). The noise of single answers counts
+in both terms, which errs on the careful side. The seeds are seeds of RL; all share one warm start, so how
+much another warm start would change is not in these intervals. With one seed, only the questions are, and the
+tables say so.
 """
 import argparse
 import json
@@ -61,24 +62,26 @@ CLAIMS = {
     "ppo": ("GRPO, PPO and Reinforce++ are about equal (v2).", "algorithm=ppo", "default", "=", "accuracy"),
     "masking": ("Compares masked with unmasked code output (v1); which one won is unknown to us.",
                 "default", "train_on_code_output", None, "accuracy"),
-    "curriculum-none": ("RL gains 9.3 points with stages by improvement potential, 3.4 without (mean of three sizes).",
+    "curriculum-none": ("RL gains 9.3 points with stages by potential, 3.4 without (mean of 3 sizes, from v2 on).",
                         "curriculum=potential", "default", ">", "accuracy"),
     "curriculum-difficulty": ("Grouping by potential beats grouping by difficulty.",
                               "curriculum=potential", "curriculum=difficulty", ">", "accuracy"),
-    "multi-turn": ("Raises the share of multi-turn conversations in SFT on purpose (figure of the ablation unknown to us).",
+    "multi-turn": ("Raises the share of multi-turn conversations in SFT on purpose (no figure known to us).",
                    "default", "multi_share=0", ">", "accuracy"),
-    "interpreter-text": ("GPT-4o: 70.9 with Code Interpreter, 58.6 in text only.", "default", "mode=text", ">", "accuracy"),
+    "interpreter-text": ("GPT-4o: 70.9 with Code Interpreter, 58.6 in text only.",
+                         "default", "mode=text", ">", "accuracy"),
     "interpreter-code": ("Free choice is the method, code only one of its baselines (figure unknown to us).",
                          "default", "mode=code", ">", "accuracy"),
-    "one-task": ("RL on one task (Game24) gains 27.4 points, on 107 tasks 3.3.", "tasks=chain_sum", "default", ">", "gain"),
+    "one-task": ("RL on one task (Game24) gains 27.4 points, on 107 tasks 3.3.",
+                 "tasks=chain_sum", "default", ">", "gain"),
 }
 EQUAL = 0.05
-STUDENT = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)  # 97.5% quantiles for 1, 2, .. degrees of freedom
+STUDENT = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)  # 97.5% quantiles for 1, 2, .. degrees
 
 
-# ----------------------------------------------------------------------------------------------------- statistics
+# ------------------------------------------------------------------------------------------------- statistics
 def half_width(values: np.ndarray) -> float:
-    """Half the 95% interval of the mean of values (S, Q), over seeds and questions; over questions alone if S is 1."""
+    """Half the 95% interval of the mean of values (S, Q), over seeds and questions (questions alone if S is 1)."""
     seeds, questions = values.shape
     square = 1.96 ** 2 * values.mean(0).var(ddof=1) / questions if questions > 1 else math.inf
     if seeds > 1:
@@ -87,15 +90,16 @@ def half_width(values: np.ndarray) -> float:
 
 
 def accuracy_interval(right: np.ndarray) -> tuple[float, float, float]:
-    """(mean, low, high) of right (S, Q) in {0, 1}. Two questions more on each side, always wrong and always right
-    (Agresti and Coull), so that 0 of 400 does not come out as certainly 0."""
+    """(mean, low, high) of right (S, Q) in {0, 1}. Two questions more on each side, always wrong and always
+    right (Agresti and Coull), keep 0 of 400 from coming out as certainly 0."""
     mean, ends = right.mean(), np.tile([0.0, 0.0, 1.0, 1.0], (len(right), 1))
     half = half_width(np.hstack([right, ends]))
     centre = (right.mean(0).sum() + 2) / (right.shape[1] + 4)
     return mean, max(0.0, min(mean, centre - half)), min(1.0, max(mean, centre + half))
 
 
-def difference_interval(first: np.ndarray, second: np.ndarray, paired: bool = True) -> tuple[float, float, float]:
+def difference_interval(first: np.ndarray, second: np.ndarray, paired: bool = True
+                        ) -> tuple[float, float, float]:
     """(mean, low, high) of first - second, each (S, Q); paired: of the same seeds and questions."""
     mean = first.mean() - second.mean()
     half = half_width(first - second) if paired else math.hypot(half_width(first), half_width(second))
@@ -105,14 +109,14 @@ def difference_interval(first: np.ndarray, second: np.ndarray, paired: bool = Tr
 def verdict(low: float, high: float, expected: str | None) -> str:
     """Does an interval of a difference agree with its expected sign?"""
     if expected is None:
-        return "nothing to compare with: " + ("the first is better" if low > 0 else "the second is better" if high < 0
-                                              else "which is better can't be told")
+        return "nothing to compare with: " + (
+            "the first is better" if low > 0 else "the second is better" if high < 0 else "can't be told")
     agrees, disagrees = (low > 0, high < 0) if expected == ">" else (
         -EQUAL < low and high < EQUAL, low > EQUAL or high < -EQUAL)
     return "agrees" if agrees else "disagrees" if disagrees else "can't be told"
 
 
-# ----------------------------------------------------------------------------------------------------------- runs
+# ------------------------------------------------------------------------------------------------------- runs
 def sft_flags(argv: list[str]) -> list[str]:
     """The flags about model and episodes among those of grpo.py, written out for sft.py."""
     known, _ = make_parser(argv, "")[0].parse_known_args(argv)
@@ -120,7 +124,8 @@ def sft_flags(argv: list[str]) -> list[str]:
     for name, value in vars(known).items():
         if value not in (None, False):
             flags.append("--" + name.replace("_", "-"))
-            flags += [] if value is True else [",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
+            if value is not True:
+                flags.append(",".join(map(str, value)) if isinstance(value, tuple) else str(value))
     return flags
 
 
@@ -141,7 +146,7 @@ def finished(folder: Path, args: argparse.Namespace) -> bool:
     Run(folder, vars(args), resume=True)  # the same settings?
     steps = len(read_jsonl(folder / "metrics.jsonl"))
     if steps > args.steps:
-        raise RunError(f"{folder} was trained for {steps} steps, not {args.steps}: use another --out, or --steps {steps}")
+        raise RunError(f"{folder} was trained for {steps} steps, not {args.steps}: use another --out")
     return steps == args.steps and results_of(folder)[1]["questions"] == args.eval_questions
 
 
@@ -151,8 +156,9 @@ def results_of(folder: Path) -> tuple[dict, dict]:
     return results[0], results[-1]
 
 
-def measure(names: list[str], seeds: list[int], argv: list[str], root: Path, sft_steps: int | None) -> dict[str, dict]:
-    """Run what is not finished; name -> {"before", "after": right (S, Q), "code": share, "dead": share, "tasks"}."""
+def measure(names: list[str], seeds: list[int], argv: list[str], root: Path, sft_steps: int | None
+            ) -> dict[str, dict]:
+    """Run what is not finished; name -> {"before", "after": right (S, Q); "code", "dead": shares; "tasks"}."""
     short = ["--steps", str(sft_steps)] if sft_steps else []
     for name in names:  # a flag that is wrong shows before anything runs
         if grpo.parse([*argv, *VARIANTS[name][0].split()]).eval_questions < 1:
@@ -174,14 +180,14 @@ def measure(names: list[str], seeds: list[int], argv: list[str], root: Path, sft
             before, after = results_of(folder)
             dead = [line["dead_groups"] for line in read_jsonl(folder / "metrics.jsonl")]
             runs.append((before, after, sum(dead) / len(dead)))
-        before, after = (np.array([[int(digit) for digit in run[k]["right"]] for run in runs], float) for k in (0, 1))
+        before, after = (np.array([list(run[k]["right"]) for run in runs], float) for k in (0, 1))
         needed = [run[1]["code_on_code_needed"] for run in runs if run[1]["code_on_code_needed"] is not None]
         measured[name] = {"before": before, "after": after, "dead": sum(run[2] for run in runs) / len(runs),
                           "code": sum(needed) / len(needed) if needed else None, "tasks": args.tasks}
     return measured
 
 
-# --------------------------------------------------------------------------------------------------------- tables
+# ----------------------------------------------------------------------------------------------------- tables
 def points(interval: tuple[float, float, float]) -> str:
     """(0.1, 0.02, 0.18) -> '+10.0 (+2.0 to +18.0)'."""
     return "{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * x for x in interval))
@@ -194,39 +200,42 @@ def shares(interval: tuple[float, float, float]) -> str:
 
 def table(measured: dict[str, dict]) -> str:
     """Markdown: one line a variant, with paired differences to the default."""
-    lines = ["| variant | after warm start | after RL | difference to default, points | code where needed | dead groups |",
+    lines = ["| variant | before RL | after RL | minus default, points | code where needed | dead groups |",
              "|---|---|---|---|---|---|"]
     default = measured["default"]
     for name, one in measured.items():
         same = name != "default" and one["tasks"] == default["tasks"]
         gap = points(difference_interval(one["after"], default["after"])) if same else "-"
-        lines.append(f"| {name} | {shares(accuracy_interval(one['before']))} | {shares(accuracy_interval(one['after']))} | "
-                     f"{gap} | {percent(one['code'])} | {percent(one['dead'])} |")
+        before, after = (shares(accuracy_interval(one[when])) for when in ("before", "after"))
+        code, dead = percent(one["code"]), percent(one["dead"])
+        lines.append(f"| {name} | {before} | {after} | {gap} | {code} | {dead} |")
     seeds, questions = default["after"].shape
     covered = "seeds and questions" if seeds > 1 else "questions only (one seed)"
-    note = (f"{seeds} {'seeds' if seeds > 1 else 'seed'}, {questions} held-out questions each; 95% intervals over {covered}. "
-            "Before RL the seeds do not differ: one warm start, one evaluation.")
+    note = (f"{seeds} {'seeds' if seeds > 1 else 'seed'}, {questions} held-out questions each; 95% intervals "
+            f"over {covered}. Dead groups: all episodes of a question right, or all wrong; mean over steps.")
     return "\n".join([*lines, "", note])
 
 
 def claims_table(names: list[str], measured: dict[str, dict]) -> str:
     """Markdown: what the paper says, what was measured, whether the signs agree."""
-    lines = ["| claim | the paper (arXiv 2505.21668) | compared here | measured here, points | sign |", "|---|---|---|---|---|"]
+    lines = ["| claim | the paper (arXiv 2505.21668) | compared here | measured here, points | sign |",
+             "|---|---|---|---|---|"]
     for name in names:
         says, first, second, expected, what = CLAIMS[name]
         a, b = (measured[variant]["after"] - (measured[variant]["before"] if what == "gain" else 0)
                 for variant in (first, second))
         gap = difference_interval(a, b, paired=measured[first]["tasks"] == measured[second]["tasks"])
-        lines.append(f"| {name} | {says} | {what}, {first} minus {second} | {points(gap)} | {verdict(*gap[1:], expected)} |")
+        sign = verdict(*gap[1:], expected)
+        lines.append(f"| {name} | {says} | {what}, {first} minus {second} | {points(gap)} | {sign} |")
     return "\n".join(lines)
 
 
-# ------------------------------------------------------------------------------------------------------- commands
+# --------------------------------------------------------------------------------------------------- commands
 def parse_seeds(text: str) -> list[int]:
     """'0,1,2' -> [0, 1, 2]."""
     words = [word.strip() for word in text.split(",")]
     if not all(word.isdigit() for word in words) or len(set(words)) < len(words):
-        raise argparse.ArgumentTypeError(f"different numbers separated by commas, such as 0,1,2, not {text!r}")
+        raise argparse.ArgumentTypeError(f"different numbers, such as 0,1,2, not {text!r}")
     return [int(word) for word in words]
 
 
@@ -247,14 +256,14 @@ def choose(over: str) -> list[str]:
 def add_arguments(parser: argparse.ArgumentParser, folder: str) -> None:
     """The flags that both commands share; all others go on to grpo.py."""
     parser.add_argument("--seeds", type=parse_seeds, default=[0, 1, 2], help="seeds of RL (default: 0,1,2)")
-    parser.add_argument("--sft-steps", type=positive, help="a warm start of its own, of so many steps (to try things)")
+    parser.add_argument("--sft-steps", type=positive, help="warm starts of their own, of so many steps")
     parser.add_argument("--out", type=Path, help=f"folder of the runs (default: runs/MODEL/{folder})")
     parser.add_argument("--table", type=Path, help="where to write the result")
 
 
 def ablate_command(argv: list[str]) -> None:
-    """Run variants that differ from the default in one thing, and print how far they differ. Other flags go to grpo.py."""
-    parser = argparse.ArgumentParser(prog="r1ci.py ablate", description=ablate_command.__doc__, allow_abbrev=False)
+    """Run variants that differ from the default in one thing, and compare them. Other flags go to grpo.py."""
+    parser = argparse.ArgumentParser("r1ci.py ablate", description=ablate_command.__doc__, allow_abbrev=False)
     parser.add_argument("--over", required=True, help="what to change: " + ", ".join(
         dict.fromkeys(name.split("=")[0] for name in VARIANTS if name != "default")))
     add_arguments(parser, "ablate")
@@ -272,9 +281,10 @@ def ablate_command(argv: list[str]) -> None:
 
 
 def reproduce_command(argv: list[str]) -> None:
-    """Run what is behind RESULTS.md on the tiny model (about 3 hours on 2 cores; interrupt it as you like)."""
-    parser = argparse.ArgumentParser(prog="r1ci.py reproduce", description=reproduce_command.__doc__, allow_abbrev=False)
-    parser.add_argument("--only", default=",".join(CLAIMS), help="claims, separated by commas: " + ", ".join(CLAIMS))
+    """Run what is behind RESULTS.md on the tiny model (hours on 2 cores; goes on where it stopped)."""
+    parser = argparse.ArgumentParser(
+        "r1ci.py reproduce", description=reproduce_command.__doc__, allow_abbrev=False)
+    parser.add_argument("--only", default=",".join(CLAIMS), help="claims, such as " + ",".join(CLAIMS))
     add_arguments(parser, "reproduce")
     own, rest = parser.parse_known_args(argv)
     try:
@@ -301,13 +311,13 @@ def reproduce_command(argv: list[str]) -> None:
 
 RESULTS = """# The paper's claims, at our scale
 
-Written by `{command}`: the {model} model, RL of {steps} steps of {questions} questions x {samples} episodes, warm start:
-{sft}. The paper trains 3B to 14B models on 107 tasks and tests on 37 unseen ones; the tiny model answers new questions of
-the kinds it was trained on. So a sign that agrees says that the mechanism shows at this size, too, and one that disagrees
-does not refute the paper.
+Written by `{command}`: the {model} model, RL of {steps} steps of {questions} questions x {samples} episodes,
+warm start: {sft}. The paper trains 3B to 14B models on 107 tasks and tests on 37 unseen ones; the tiny model
+answers new questions of the kinds it was trained on. So a sign that agrees says that the mechanism shows at
+this size, too, and one that disagrees does not refute the paper.
 
-A sign agrees or disagrees only if the 95% interval of the difference says so; "about equal" wants the whole interval within
-{equal} points. How the intervals are computed stands at the top of `ablate.py`.
+A sign agrees or disagrees only if the 95% interval of the difference says so; "about equal" wants the whole
+interval within {equal} points. How the intervals are computed stands at the top of `ablate.py`.
 
 {claims}
 

@@ -2,6 +2,7 @@
 
     python grpo.py                     the tiny model on this machine, warm start included (about 6 minutes)
     python grpo.py --model 3b          QLoRA on one GPU
+    python grpo.py --algorithm ppo     the same loop with a critic (ppo.py); reinforce: leave-one-out baseline
     python grpo.py --resume            goes on after Ctrl-C or a crash
 
 One step: draw questions, sample a group of G episodes for each, reward every episode by rule, and compare within the
@@ -72,7 +73,7 @@ def group_advantages(rewards: torch.Tensor, group_ids: torch.Tensor, scale: bool
 def leave_one_out_advantages(rewards: torch.Tensor, group_ids: torch.Tensor) -> torch.Tensor:
     """Advantages (N,) for REINFORCE: the reward minus the mean reward of the group's *other* members.
 
-    That is n / (n - 1) times the distance to the mean of all n; a group of one has nothing to compare with: 0.
+    That is n / (n - 1) times the distance to the mean of all n; for a group of one, 0.
     """
     sizes = (group_ids[:, None] == group_ids).sum(1)
     return group_advantages(rewards, group_ids, scale=False) * sizes / (sizes - 1).clamp_min(1)
@@ -145,7 +146,7 @@ REWARDS = {"outcome": outcome_reward, "shaped": shaped_reward}
 
 # ------------------------------------------------------------------------------------------------------ one step
 def trained_tokens(episode: Episode, args) -> list[int]:
-    """The mask that rules everything in training: the policy's own tokens; none of an episode that is left out."""
+    """The mask that rules everything in training: the policy's tokens; none of an episode that is left out."""
     if 1 not in episode.mask or (args.truncated == "drop" and episode.stop == "length"):
         return [0] * len(episode.mask)
     return training_mask(episode.mask, args.train_on_code_output)
@@ -184,8 +185,8 @@ def train_on(policy, reference: Reference | None, optimizer, episodes: list[Epis
             divisor = max(1, count) * len(chosen) / len(live)  # a mini-batch is this share of the step
             for group in micro_batches([len(episodes[i].ids) for i in chosen], args.micro_tokens):
                 group = [chosen[i] for i in group]
-                loss, stats = batch_loss(policy, reference, [episodes[i].ids for i in group], [masks[i] for i in group],
-                                         old[group], advantages[group], divisor, args)
+                loss, stats = batch_loss(policy, reference, [episodes[i].ids for i in group],
+                                         [masks[i] for i in group], old[group], advantages[group], divisor, args)
                 loss.backward()
                 for name, value in stats.items():
                     totals[name] += value
@@ -202,8 +203,8 @@ def train_on(policy, reference: Reference | None, optimizer, episodes: list[Epis
             "grad_norm": totals["grad_norm"] / updates, "trained_tokens": totals["tokens"]}
 
 
-def batch_loss(policy, reference: Reference | None, ids: list[list[int]], masks: list[list[int]], old: torch.Tensor,
-               advantages: torch.Tensor, divisor: float, args) -> tuple[torch.Tensor, dict]:
+def batch_loss(policy, reference: Reference | None, ids: list[list[int]], masks: list[list[int]],
+               old: torch.Tensor, advantages: torch.Tensor, divisor: float, args) -> tuple[torch.Tensor, dict]:
     """(loss, sums for the log) of one micro-batch: its part of the step's loss. old (B, T or more)."""
     device = next(policy.parameters()).device
     ids, mask = pad(ids, device), pad(masks, device)  # (B, T)
@@ -278,8 +279,8 @@ def train(policy, reference: Reference | None, engine: Engine, run: Run, args) -
             metrics = {"step": step, **rollout_metrics(episodes, groups)}
             advantages, more = update(policy, reference, critic, optimizer, episodes, groups, args)
             ended = time.perf_counter()
-            metrics |= {**more, "seconds_rollout": sampled - began, "seconds_sandbox": engine.seconds_waiting - waited,
-                        "seconds_training": ended - sampled,
+            metrics |= {**more, "seconds_rollout": sampled - began, "seconds_training": ended - sampled,
+                        "seconds_sandbox": engine.seconds_waiting - waited,
                         "tokens_per_second": metrics["sampled_tokens"] / (sampled - began)}
             run.log(metrics)
             run.log_episodes([{"step": step, "advantage": mean_advantage(advantages[i], episodes[i]),
@@ -314,8 +315,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     group = parser.add_argument_group("training")
     group.add_argument("--init", choices=("auto", "sft", "base"), default="auto", help="start from the SFT checkpoint "
                        "or cold from the base model; auto: SFT if there is one (tiny makes one)")
-    group.add_argument("--algorithm", choices=("grpo", "ppo", "reinforce"), default="grpo", help="ppo: a critic is the "
-                       "baseline; reinforce: --advantage leave-one-out")
+    group.add_argument("--algorithm", choices=("grpo", "ppo", "reinforce"), default="grpo",
+                       help="ppo: a critic is the baseline; reinforce: --advantage leave-one-out")
     group.add_argument("--lr", type=float, default=settings["lr"], help="learning rate")
     group.add_argument("--questions", type=positive, default=settings["questions"], help="questions per step")
     group.add_argument("--samples", type=positive, default=settings["samples"], help="episodes per question (G)")
@@ -400,7 +401,8 @@ def main(argv: list[str] | None = None) -> dict | None:
             results["after SFT" if warm else "before"], _ = evaluate.evaluate(
                 engine, held_out, temperature=args.eval_temperature, name="before")
         if not train(policy, reference, engine, run, args):
-            print(f"Stopped. Go on with: python grpo.py --algorithm {args.algorithm} --model {args.model} --out {args.out} --resume")
+            print(f"Stopped. Go on with: python grpo.py --algorithm {args.algorithm} --model {args.model} "
+                  f"--out {args.out} --resume")
             raise SystemExit(130)
         save(policy, tokenizer, run.folder)
         if held_out:

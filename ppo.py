@@ -2,23 +2,25 @@
 
     python ppo.py                      the same as: python grpo.py --algorithm ppo
 
-For the own tokens of an episode, t = 1 .. n; tokens of prompts and results do not exist here, t + 1 is the next *own*
-token, whatever stood between:
+For the own tokens of an episode, t = 1 .. n; tokens of prompts and results do not exist here, t + 1 is the
+next *own* token, whatever stood between:
 
-    reward       r_t = -beta (log pi(t) - log pi_ref(t)), and the episode's score on top of r_n     KL in the reward
+    reward       r_t = -beta (log pi(t) - log pi_ref(t)), and the episode's score on top of r_n
     value        V_t: what the critic expects from here on, read before token t is written
-    GAE          delta_t = r_t + gamma V_{t+1} - V_t,    A_t = delta_t + gamma lambda A_{t+1},      V_{n+1} = 0
+    GAE          delta_t = r_t + gamma V_{t+1} - V_t,  A_t = delta_t + gamma lambda A_{t+1},  V_{n+1} = 0
     return       R_t = A_t + V_t, what the critic is to predict
     whitening    A_t minus mean, divided by std, over all trained tokens of the step
 
-An interpreter's output is nothing that the policy did, so it is no step of the recursion: a value read inside it would
-leak into the advantages of real tokens (paper.md pitfall 20). The paper (v2) reports PPO about equal to GRPO and gives
-no settings; ours are gamma = lambda = 1 (advantage = return - value) and value clip 0.5, as in the Search-R1 script.
+An interpreter's output is nothing that the policy did, so it is no step of the recursion: a value read inside
+it would leak into the advantages of real tokens (paper.md pitfall 20). The paper (v2) reports PPO about equal
+to GRPO and gives no settings; gamma = lambda = 1 (advantage = return - value) and value clip 0.5 are the
+Search-R1 script's.
 
-The critic may not share trained weights with the policy: the value loss would push the policy about. So with LoRA it is
-a second adapter on the shared frozen base (a few MB: one GPU holds both), with full parameters a copy of the backbone
-(which doubles the memory; that is the price of training all of them). Both start as copies of the warm start, with a
-value head of zeros: at first every value is 0, and the whitened advantages are those of REINFORCE.
+The critic may not share trained weights with the policy: the value loss would push the policy about. So with
+LoRA it is a second adapter on the shared frozen base (small: one GPU holds both), with full parameters a copy
+of the backbone (which doubles the memory; that is the price of training all of them). Both start as copies of
+the warm start, with a value head of zeros: at first every value is 0, and the advantages are the scores minus
+their mean.
 """
 import argparse
 import copy
@@ -29,17 +31,17 @@ from contextlib import contextmanager
 
 import torch
 
-from models import Reference, backbone, score, unwrap
+from models import Reference, backbone, positive, score, unwrap
 from rollout import Episode
 from runs import command
 from sft import micro_batches, pad
 
 
-# ------------------------------------------------------------------------------------------ the algorithm, as tensors
+# ---------------------------------------------------------------------------------- the algorithm, as tensors
 def shaped_rewards(scores: torch.Tensor, logprobs: torch.Tensor, ref_logprobs: torch.Tensor | None,
                    mask: torch.Tensor, kl_coef: float) -> torch.Tensor:
-    """Rewards (B, T) of single tokens: -kl_coef (logprobs - ref_logprobs) on trained ones, the episode's score (B,) on
-    the last of them; 0 elsewhere. A sequence without trained tokens gets no reward."""
+    """Rewards (B, T) of single tokens: -kl_coef (logprobs - ref_logprobs) on trained ones, the episode's score
+    (B,) on the last of them; 0 elsewhere. A sequence without trained tokens gets no reward."""
     trained = mask.bool()
     rewards = torch.zeros_like(logprobs)
     if ref_logprobs is not None:
@@ -52,7 +54,7 @@ def gae(rewards: torch.Tensor, values: torch.Tensor, mask: torch.Tensor, gamma: 
         ) -> tuple[torch.Tensor, torch.Tensor]:
     """(advantages, returns), all (B, T), by a recursion over trained tokens only; 0 elsewhere.
 
-    What stands at other places is never read, be it NaN. After the last trained token there is nothing to come (also
+    What stands at other places is never read, be it NaN. After the last trained token nothing is to come (also
     for an episode cut at a limit: its score is what it got).
     """
     trained = mask.bool()
@@ -77,8 +79,8 @@ def whiten(advantages: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
 def value_loss(values: torch.Tensor, old_values: torch.Tensor, returns: torch.Tensor, mask: torch.Tensor,
                clip: float) -> torch.Tensor:
-    """Half the mean squared error over trained tokens: a scalar. Of the value and the value kept within `clip` of what
-    it was at the rollout, the worse one counts, so that one step cannot carry it far."""
+    """Half the mean squared error over trained tokens: a scalar. Of the value and the value kept within `clip`
+    of what it was at the rollout, the worse one counts, so that one step cannot carry it far."""
     trained = mask.bool()
     values, old_values, returns = (x[trained] for x in (values, old_values, returns))  # inf * 0 would be NaN
     near = old_values + (values - old_values).clamp(-clip, clip)
@@ -93,14 +95,15 @@ def explained_variance(values: torch.Tensor, returns: torch.Tensor, mask: torch.
     return (1 - (returns - values).var(correction=0) / spread).item() if spread > 0 else 0.0
 
 
-# --------------------------------------------------------------------------------------------------------- the critic
+# ------------------------------------------------------------------------------------------------- the critic
 def in_batches(function: Callable, episodes: list[Episode], masks: list[list[int]], micro_tokens: int, device
                ) -> torch.Tensor:
     """function(ids, mask) -> (B, T) of all episodes, without gradient: (N, longest), on the CPU."""
     result = torch.zeros(len(episodes), max(len(e.ids) for e in episodes))
     for group in micro_batches([len(e.ids) for e in episodes], micro_tokens):
         with torch.no_grad():
-            part = function(pad([episodes[i].ids for i in group], device), pad([masks[i] for i in group], device))
+            ids = pad([episodes[i].ids for i in group], device)
+            part = function(ids, pad([masks[i] for i in group], device))
         result[group, :part.shape[1]] = part.cpu()
     return result
 
@@ -136,8 +139,8 @@ class Critic:
 
     @contextmanager
     def active(self):
-        """With LoRA: the critic's adapter instead of the policy's. Backward belongs inside, too: gradient checkpointing
-        runs the forward pass again."""
+        """With LoRA: the critic's adapter instead of the policy's. Backward belongs inside, too: gradient
+        checkpointing runs the forward pass again."""
         if not self.lora:
             yield
             return
@@ -171,13 +174,14 @@ class Critic:
         scores = torch.tensor([e.reward for e in episodes])
         rewards = shaped_rewards(scores, logprobs, ref_logprobs, mask, self.args.kl)
         advantages, returns = gae(rewards, values, mask, self.args.gamma, self.args.lam)
-        kl = 0.0 if ref_logprobs is None else ((logprobs - ref_logprobs)[mask].sum() / mask.sum().clamp_min(1)).item()
+        count = max(1, int(mask.sum()))
+        kl = 0.0 if ref_logprobs is None else (logprobs - ref_logprobs)[mask].sum().item() / count
         return whiten(advantages, mask), (values, returns, masks), {
-            "kl": kl, "explained_variance": explained_variance(values, returns, mask),
-            "value": (values[mask].sum() / mask.sum().clamp_min(1)).item()}
+            "kl": kl, "value": values[mask].sum().item() / count,
+            "explained_variance": explained_variance(values, returns, mask)}
 
-    def train_on(self, episodes: list[Episode], values: torch.Tensor, returns: torch.Tensor, masks: list[list[int]]
-                 ) -> dict:
+    def train_on(self, episodes: list[Episode], values: torch.Tensor, returns: torch.Tensor,
+                 masks: list[list[int]]) -> dict:
         """Fit the values to the returns; statistics of the fit (the loss is that of the first pass)."""
         args, losses, norms = self.args, [], []
         order = [i for i, mask in enumerate(masks) if 1 in mask]
@@ -196,22 +200,23 @@ class Critic:
                                                                          [masks[i] for i in group]))
                         old, target = (x[group, :ids.shape[1]].to(self.device) for x in (values, returns))
                         loss = value_loss(self.values(ids, mask), old, target, mask, args.value_clip)
-                        loss = loss * mask.sum() / trained  # normalised once per step, whatever the micro-batches
+                        loss = loss * mask.sum() / trained  # normalised once per step (invariant 6)
                         loss.backward()
                         losses[-1] += loss.item()
-                    norms.append(torch.nn.utils.clip_grad_norm_(self.parameters().values(), args.max_grad_norm).item())
+                    norm = torch.nn.utils.clip_grad_norm_(self.parameters().values(), args.max_grad_norm)
+                    norms.append(norm.item())
                     self.optimizer.step()
                     self.optimizer.zero_grad(set_to_none=True)
         self.backbone.eval()
-        first = losses[:args.minibatches]
-        return {"value_loss": sum(first) / max(1, len(first)), "critic_grad_norm": sum(norms) / max(1, len(norms))}
+        first, updates = losses[:args.minibatches], max(1, len(norms))
+        return {"value_loss": sum(first) / max(1, len(first)), "critic_grad_norm": sum(norms) / updates}
 
 
 def add_arguments(parser: argparse.ArgumentParser, lr: float) -> None:
     """The flags that only PPO has; lr: the policy's default."""
     group = parser.add_argument_group("PPO")
     group.add_argument("--critic-lr", type=float, default=lr, help="learning rate of the critic")
-    group.add_argument("--critic-epochs", type=int, default=2, help="passes of the critic over each step's episodes")
+    group.add_argument("--critic-epochs", type=positive, default=2, help="passes of the critic over a step")
     group.add_argument("--gamma", type=float, default=1.0, help="discount per own token")
     group.add_argument("--lam", type=float, default=1.0, help="lambda of GAE: 1 trusts returns, 0 the critic")
     group.add_argument("--value-clip", type=float, default=0.5, help="how far a value may move in one step")

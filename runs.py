@@ -98,7 +98,7 @@ class Run:
         os.replace(fresh, self.folder / "trainer.pt")
 
     def restore(self, trained: dict[str, torch.Tensor], optimizers: list) -> int:
-        """Load the last checkpoint into these parameters and optimizers; the number of finished steps (0 if there is none)."""
+        """Load the last checkpoint, if there is one; the number of finished steps. trained: name -> parameter."""
         path = self.folder / "trainer.pt"
         state = torch.load(path, map_location="cpu", weights_only=True) if path.exists() else {"step": 0}
         if state["step"]:
