@@ -132,6 +132,9 @@ def test_the_critic_learns_and_leaves_the_policy_alone(tokenizer, tmp_path, lora
     _, targets, stats = critic.advantages(reference, episodes, masks, old)
     assert stats["kl"] == pytest.approx(0, abs=1e-6) and stats["value"] == 0 and stats["explained_variance"] == 0
     weights, values = all_weights(policy, critic)
+    start = {name: p for name, p in policy.named_parameters() if ".default." in name}
+    assert all(torch.equal(p, values["critic.layers" + name.replace(".default.", ".critic.").split("layers", 1)[1]])
+               for name, p in start.items()) and bool(start) == lora  # it starts as a copy of the warm start
     losses = [critic.train_on(episodes, *targets)["value_loss"] for _ in range(60)]
     assert losses[0] == pytest.approx(0.25, abs=0.1) and losses[-1] < 0.2 * losses[0]
     after = all_weights(policy, critic)
@@ -224,6 +227,22 @@ def test_the_critic_is_saved_and_restored(tokenizer, tmp_path, lora):
     assert run.restore(trained, [optimizer, critic.optimizer]) == 1
     assert step(policy, reference, critic, episodes, optimizer) == expected
     assert expected["explained_variance"] != 0
+
+
+def test_kl_is_in_the_rewards_and_not_in_the_loss_again(tokenizer, tmp_path):
+    policy, reference = policies(tokenizer, tmp_path, False)
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.mul_(1.1)
+    episodes = episodes_for(policy, [1, 0, 1, 0])
+    recorder, args = Recorder(policy.parameters(), lr=0.0), Namespace(**{**vars(ARGS), "kl": 0.5})
+    groups = torch.tensor([0, 0, 1, 1])
+    advantages, _ = grpo.update(policy, reference, Critic(policy, args), [recorder], episodes, groups, args)
+    seen = recorder.seen
+    without, _ = grpo.update(policy, None, Critic(policy, args), [recorder], episodes, groups, args)
+    assert not torch.allclose(advantages, without, atol=0.1)
+    grpo.train_on(policy, None, [recorder], episodes, advantages, args)
+    assert all(torch.allclose(a, b, atol=1e-7) for a, b in zip(seen, recorder.seen))
 
 
 def test_kl_in_the_reward_pulls_back(tokenizer, tmp_path):
