@@ -52,6 +52,7 @@ def summary(episodes: list[Episode]) -> dict:
         "code_on_text_solvable": share([e.calls > 0 for e in episodes if TASKS[e.question.task].text_solvable]),
         "calls": sum(e.calls for e in episodes) / max(1, len(episodes)),
         "code_errors": share([turn.status != "ok" for turn in turns]),
+        "right": "".join(str(int(e.correct)) for e in episodes),  # question by question
         "stops": {stop: sum(e.stop == stop for e in episodes) for stop in STOPS},
         "tasks": {task: {"questions": len(group), "accuracy": share([e.correct for e in group]),
                          "code": share([e.calls > 0 for e in group])} for task, group in by_task.items()},
@@ -113,7 +114,7 @@ def show(episode: Episode) -> str:
 
 def newest(model: str) -> Path | None:
     """The run folder of the furthest stage of a model that has a saved policy."""
-    found = [Path("runs") / run_name(model) / stage for stage in ("grpo", "sft")]
+    found = [Path("runs") / run_name(model) / stage for stage in ("grpo", "ppo", "reinforce", "sft")]
     return next((folder for folder in found if exists(folder)), None)
 
 

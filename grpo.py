@@ -2,6 +2,7 @@
 
     python grpo.py                     the tiny model on this machine, warm start included (about 6 minutes)
     python grpo.py --model 3b          QLoRA on one GPU
+    python grpo.py --algorithm ppo     the same loop with a critic (ppo.py); reinforce: leave-one-out baseline
     python grpo.py --resume            goes on after Ctrl-C or a crash
 
 One step: draw questions, sample a group of G episodes for each, reward every episode by rule, and compare within the
@@ -20,12 +21,14 @@ per batch and beta this small the difference does not matter, and it is what the
 import argparse
 import random
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
 import evaluate
+import ppo
 import sandbox as sandboxes
 import sft
 from chat import ChatError
@@ -42,6 +45,7 @@ from models import (
     score,
     write_json,
 )
+from ppo import Critic, in_batches
 from rollout import STOPS, Engine, Episode
 from runs import Run, RunError, command, fail, stoppable, trained_parameters
 from sft import make_optimizers, micro_batches, pad, training_mask
@@ -64,6 +68,19 @@ def group_advantages(rewards: torch.Tensor, group_ids: torch.Tensor, scale: bool
         centred = inside - inside.mean()
         advantages[members] = centred / inside.std() if scale else centred
     return advantages
+
+
+def leave_one_out_advantages(rewards: torch.Tensor, group_ids: torch.Tensor) -> torch.Tensor:
+    """Advantages (N,) for REINFORCE: the reward minus the mean reward of the group's *other* members.
+
+    That is n / (n - 1) times the distance to the mean of all n; for a group of one, 0.
+    """
+    sizes = (group_ids[:, None] == group_ids).sum(1)
+    return group_advantages(rewards, group_ids, scale=False) * sizes / (sizes - 1).clamp_min(1)
+
+
+ADVANTAGES = {"std": group_advantages, "mean": partial(group_advantages, scale=False),
+              "leave-one-out": leave_one_out_advantages}
 
 
 def policy_loss(logprobs: torch.Tensor, old_logprobs: torch.Tensor, advantages: torch.Tensor, mask: torch.Tensor, *,
@@ -128,20 +145,35 @@ REWARDS = {"outcome": outcome_reward, "shaped": shaped_reward}
 
 
 # ------------------------------------------------------------------------------------------------------ one step
+def trained_tokens(episode: Episode, args) -> list[int]:
+    """The mask that rules everything in training: the policy's tokens; none of an episode that is left out."""
+    if 1 not in episode.mask or (args.truncated == "drop" and episode.stop == "length"):
+        return [0] * len(episode.mask)
+    return training_mask(episode.mask, args.train_on_code_output)
+
+
+def old_logprobs(policy, episodes: list[Episode], masks: list[list[int]], args) -> torch.Tensor:
+    """Log-probabilities (N, T) under the policy that sampled, before it is updated."""
+    if not args.train_on_code_output:
+        return torch.nn.utils.rnn.pad_sequence([torch.tensor(e.logprobs) for e in episodes], True)
+    # The sampler has no log-probabilities of what it did not write.
+    return in_batches(lambda ids, mask: score(policy, ids, mask, args.temperature)[0], episodes, masks,
+                      args.micro_tokens, next(policy.parameters()).device)
+
+
 def train_on(policy, reference: Reference | None, optimizer, episodes: list[Episode], advantages: torch.Tensor, args,
              ) -> dict:
-    """Update the policy on these episodes; statistics of the update.
+    """Update the policy on these episodes, advantages (N,) or (N, T); statistics of the update.
 
     Episodes of dead groups (advantage 0) are skipped: they would cost a forward and a backward pass and change
     nothing but the KL term. They stay in the divisor, so the objective is the mean over all N episodes.
     """
-    device = next(policy.parameters()).device
-    dropped = [args.truncated == "drop" and e.stop == "length" for e in episodes]
-    live = [i for i, e in enumerate(episodes) if advantages[i] != 0 and not dropped[i] and 1 in e.mask]
-    count = {"sequence": len(episodes) - sum(dropped), "constant": len(episodes) - sum(dropped),
-             "token": sum(sum(e.mask) for e, out in zip(episodes, dropped) if not out)}
+    masks = [trained_tokens(episode, args) for episode in episodes]
+    old = old_logprobs(policy, episodes, masks, args)
+    live = [i for i, mask in enumerate(masks) if 1 in mask and advantages[i].any()]
+    dropped = sum(args.truncated == "drop" and e.stop == "length" for e in episodes)
+    count = sum(map(sum, masks)) if args.aggregate == "token" else len(episodes) - dropped
     totals = {"loss": 0.0, "tokens": 0, "clipped": 0, "kl": 0.0, "abs_difference": 0.0, "entropy": 0.0, "grad_norm": 0.0}
-    old: dict[int, torch.Tensor] = {}
     policy.train()
     updates = 0
     for epoch in range(args.epochs):
@@ -150,30 +182,12 @@ def train_on(policy, reference: Reference | None, optimizer, episodes: list[Epis
         size = -(-len(order) // args.minibatches) if order else 1
         for start in range(0, len(order), size):
             chosen = order[start:start + size]
-            scale = len(chosen) / len(live)  # a mini-batch is this share of the step
+            divisor = max(1, count) * len(chosen) / len(live)  # a mini-batch is this share of the step
             for group in micro_batches([len(episodes[i].ids) for i in chosen], args.micro_tokens):
                 group = [chosen[i] for i in group]
-                masks = [training_mask(episodes[i].mask, args.train_on_code_output) for i in group]
-                ids, mask = pad([episodes[i].ids for i in group], device), pad(masks, device)
-                logprobs, entropy = score(policy, ids, mask, args.temperature)
-                sampled = [episodes[i].logprobs for i in group]
-                old_logprobs = torch.nn.utils.rnn.pad_sequence([torch.tensor(p) for p in sampled], True).to(device)
-                if args.train_on_code_output:  # the sampler has no log-probabilities of what it did not write
-                    for row, i in enumerate(group):
-                        old.setdefault(i, logprobs[row, :len(episodes[i].ids)].detach())
-                        old_logprobs[row, :len(episodes[i].ids)] = old[i]
-                reference_logprobs = None
-                if reference is not None:
-                    with torch.no_grad(), reference.active() as frozen:
-                        reference_logprobs, _ = score(frozen, ids, mask, args.temperature)
-                loss, stats = policy_loss(
-                    logprobs, old_logprobs, advantages[group].to(device), mask, clip_low=args.clip_low,
-                    clip_high=args.clip_high, ref_logprobs=reference_logprobs, kl_coef=args.kl,
-                    aggregate=args.aggregate, max_length=args.episode_tokens,
-                    normalizer=max(1, count[args.aggregate]) * scale)
+                loss, stats = batch_loss(policy, reference, [episodes[i].ids for i in group],
+                                         [masks[i] for i in group], old[group], advantages[group], divisor, args)
                 loss.backward()
-                totals["loss"] += loss.item()
-                totals["entropy"] += entropy.sum().item()
                 for name, value in stats.items():
                     totals[name] += value
             norm = torch.nn.utils.clip_grad_norm_(trained_parameters(policy).values(), args.max_grad_norm)
@@ -189,11 +203,33 @@ def train_on(policy, reference: Reference | None, optimizer, episodes: list[Epis
             "grad_norm": totals["grad_norm"] / updates, "trained_tokens": totals["tokens"]}
 
 
-def rollout_metrics(episodes: list[Episode], advantages: torch.Tensor, groups: torch.Tensor) -> dict:
+def batch_loss(policy, reference: Reference | None, ids: list[list[int]], masks: list[list[int]],
+               old: torch.Tensor, advantages: torch.Tensor, divisor: float, args) -> tuple[torch.Tensor, dict]:
+    """(loss, sums for the log) of one micro-batch: its part of the step's loss. old (B, T or more)."""
+    device = next(policy.parameters()).device
+    ids, mask = pad(ids, device), pad(masks, device)  # (B, T)
+    width = ids.shape[1]
+    logprobs, entropy = score(policy, ids, mask, args.temperature)
+    reference_logprobs = None
+    if reference is not None:
+        with torch.no_grad(), reference.active() as frozen:
+            reference_logprobs, _ = score(frozen, ids, mask, args.temperature)
+    if advantages.ndim == 2:
+        advantages = advantages[:, :width]
+    loss, stats = policy_loss(
+        logprobs, old[:, :width].to(device), advantages.to(device), mask, clip_low=args.clip_low,
+        clip_high=args.clip_high, ref_logprobs=reference_logprobs, kl_coef=args.kl, aggregate=args.aggregate,
+        max_length=args.episode_tokens, normalizer=divisor)
+    return loss, {**stats, "loss": loss.item(), "entropy": entropy.sum().item()}
+
+
+def rollout_metrics(episodes: list[Episode], groups: torch.Tensor) -> dict:
     """What the episodes of a step were like; a step that cannot learn says so here (invariant 9)."""
     count = len(episodes)
     programs = [turn for e in episodes for turn in e.turns if turn.status]
-    dead = sum(bool((advantages[groups == g] == 0).all()) for g in groups.unique()) / len(groups.unique())
+    rewards = torch.tensor([e.reward for e in episodes])
+    inside = [rewards[groups == g] for g in groups.unique()]
+    dead = sum(bool(group.max() == group.min()) for group in inside) / len(inside)
     sampled = sum(sum(e.mask) for e in episodes)
     return {"reward": sum(e.reward for e in episodes) / count, "accuracy": sum(e.correct for e in episodes) / count,
             "dead_groups": dead, **{f"stop_{stop}": sum(e.stop == stop for e in episodes) / count for stop in STOPS},
@@ -204,12 +240,30 @@ def rollout_metrics(episodes: list[Episode], advantages: torch.Tensor, groups: t
             "program_seconds": sum(turn.seconds for turn in programs)}
 
 
+def update(policy, reference: Reference | None, critic: Critic | None, optimizer, episodes: list[Episode],
+           groups: torch.Tensor, args) -> tuple[torch.Tensor, dict]:
+    """(advantages, metrics) of one step: the only place where the algorithms differ."""
+    if critic is None:
+        advantages = ADVANTAGES[args.advantage](torch.tensor([e.reward for e in episodes]), groups)
+        return advantages, train_on(policy, reference, optimizer, episodes, advantages, args)
+    masks = [trained_tokens(episode, args) for episode in episodes]
+    old = old_logprobs(policy, episodes, masks, args)
+    advantages, targets, metrics = critic.advantages(reference, episodes, masks, old)
+    # PPO's KL is in the rewards already, so its loss has no reference.
+    metrics = train_on(policy, None, optimizer, episodes, advantages, args) | metrics
+    return advantages, metrics | critic.train_on(episodes, *targets)
+
+
 def train(policy, reference: Reference | None, engine: Engine, run: Run, args) -> bool:
     """The RL loop, resumable after every checkpoint. False if Ctrl-C stopped it early."""
     tasks = select(args.tasks)
     optimizer = make_optimizers(policy, "adamw", args.lr)
-    start = run.restore(policy, optimizer)
-    bar = tqdm(total=args.steps, initial=start, desc="GRPO", unit="step")
+    critic = Critic(policy, args) if args.algorithm == "ppo" else None
+    trained, optimizers = trained_parameters(policy), list(optimizer)
+    if critic:
+        trained, optimizers = trained | critic.parameters(), [*optimizer, critic.optimizer]
+    start = run.restore(trained, optimizers)
+    bar = tqdm(total=args.steps, initial=start, desc=args.algorithm.upper(), unit="step")
     finished = start >= args.steps
     with stoppable() as stopped:
         for step in range(start, args.steps):
@@ -222,16 +276,15 @@ def train(policy, reference: Reference | None, engine: Engine, run: Run, args) -
             for episode in episodes:
                 episode.reward = REWARDS[args.reward](episode)
             groups = torch.arange(len(questions)).repeat_interleave(args.samples)
-            rewards = torch.tensor([e.reward for e in episodes])
-            advantages = group_advantages(rewards, groups, scale=args.advantage == "std")
-            metrics = {"step": step, **rollout_metrics(episodes, advantages, groups)}
-            metrics |= train_on(policy, reference, optimizer, episodes, advantages, args)
+            metrics = {"step": step, **rollout_metrics(episodes, groups)}
+            advantages, more = update(policy, reference, critic, optimizer, episodes, groups, args)
             ended = time.perf_counter()
-            metrics |= {"seconds_rollout": sampled - began, "seconds_sandbox": engine.seconds_waiting - waited,
-                        "seconds_training": ended - sampled,
+            metrics |= {**more, "seconds_rollout": sampled - began, "seconds_training": ended - sampled,
+                        "seconds_sandbox": engine.seconds_waiting - waited,
                         "tokens_per_second": metrics["sampled_tokens"] / (sampled - began)}
             run.log(metrics)
-            run.log_episodes([{"step": step, "advantage": advantages[i].item(), **episodes[i].record(engine.chat)}
+            run.log_episodes([{"step": step, "advantage": mean_advantage(advantages[i], episodes[i]),
+                               **episodes[i].record(engine.chat)}
                               for i in range(0, len(episodes), max(1, len(episodes) // args.log_episodes))])
             bar.update()
             bar.set_postfix(reward=f"{metrics['reward']:.2f}", code=f"{metrics['code_share']:.2f}",
@@ -239,11 +292,19 @@ def train(policy, reference: Reference | None, engine: Engine, run: Run, args) -
                             tok_s=f"{metrics['tokens_per_second']:.0f}")
             finished = step + 1 == args.steps
             if (step + 1) % args.save_every == 0 or finished or stopped():
-                run.checkpoint(policy, optimizer, step + 1)
+                run.checkpoint(trained, optimizers, step + 1)
             if stopped():
                 break
     bar.close()
     return finished
+
+
+def mean_advantage(advantage: torch.Tensor, episode: Episode) -> float:
+    """An episode's advantage () or (T,) as one number for the log: PPO's is the mean over its own tokens."""
+    if advantage.ndim:
+        own = advantage[:len(episode.mask)][torch.tensor(episode.mask).bool()]
+        return own.mean().item() if len(own) else 0.0
+    return advantage.item()
 
 
 # --------------------------------------------------------------------------------------------------- the command
@@ -254,6 +315,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     group = parser.add_argument_group("training")
     group.add_argument("--init", choices=("auto", "sft", "base"), default="auto", help="start from the SFT checkpoint "
                        "or cold from the base model; auto: SFT if there is one (tiny makes one)")
+    group.add_argument("--algorithm", choices=("grpo", "ppo", "reinforce"), default="grpo",
+                       help="ppo: a critic is the baseline; reinforce: --advantage leave-one-out")
     group.add_argument("--lr", type=float, default=settings["lr"], help="learning rate")
     group.add_argument("--questions", type=positive, default=settings["questions"], help="questions per step")
     group.add_argument("--samples", type=positive, default=settings["samples"], help="episodes per question (G)")
@@ -262,7 +325,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     group.add_argument("--minibatches", type=positive, default=1, help="updates per pass")
     group.add_argument("--temperature", type=float, default=1.0, help="of sampling and of scoring")
     group.add_argument("--reward", choices=tuple(REWARDS), default="outcome")
-    group.add_argument("--advantage", choices=("std", "mean"), default="std", help="divide by the group's std or not")
+    group.add_argument("--advantage", choices=tuple(ADVANTAGES), default="std", help="of GRPO: reward minus the "
+                       "group's mean, divided by its std or not; or minus the mean of the others")
     group.add_argument("--aggregate", choices=("sequence", "token", "constant"), default="sequence")
     group.add_argument("--clip-low", type=float, default=0.2)
     group.add_argument("--clip-high", type=float, default=0.2)
@@ -275,19 +339,22 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     group.add_argument("--no-gradient-checkpointing", dest="gradient_checkpointing", action="store_false",
                        default=values["gradient_checkpointing"])
     group.add_argument("--seed", type=int, default=0)
+    ppo.add_arguments(parser, settings["critic_lr"])
     group = parser.add_argument_group("run")
     group.add_argument("--eval-questions", type=int, default=values["eval_questions"], help="before and after; 0: none")
     group.add_argument("--eval-temperature", type=float, default=values["eval_temperature"])
     group.add_argument("--log-episodes", type=positive, default=4, help="episodes per step written to episodes.jsonl")
     group.add_argument("--save-every", type=positive, default=settings["save_every"], help="steps between checkpoints")
-    group.add_argument("--out", type=Path, help="run folder (default: runs/MODEL/grpo)")
+    group.add_argument("--out", type=Path, help="run folder (default: runs/MODEL/ALGORITHM)")
     group.add_argument("--sft-run", type=Path, help="folder of the SFT checkpoint (default: runs/MODEL/sft)")
     group.add_argument("--resume", action="store_true", help="go on with an interrupted run")
     group.add_argument("--overwrite", action="store_true", help="start again in a used folder")
     sandboxes.add_arguments(parser)
     args = parser.parse_args(argv)
     folder = Path("runs") / run_name(args.model)
-    args.out, args.sft_run = args.out or folder / "grpo", args.sft_run or folder / "sft"
+    if args.algorithm == "reinforce":
+        args.advantage = "leave-one-out"
+    args.out, args.sft_run = args.out or folder / args.algorithm, args.sft_run or folder / "sft"
     return args
 
 
@@ -329,24 +396,25 @@ def main(argv: list[str] | None = None) -> dict | None:
     except (ModelError, RunError, TaskError, ChatError, sandboxes.SandboxError) as error:
         fail(error)
     with box:
-        results, episodes = {}, []
+        results, episodes, name = {}, [], args.algorithm.upper()
         if held_out:
             results["after SFT" if warm else "before"], _ = evaluate.evaluate(
                 engine, held_out, temperature=args.eval_temperature, name="before")
         if not train(policy, reference, engine, run, args):
-            print(f"Stopped. Go on with: python grpo.py --model {args.model} --out {args.out} --resume")
+            print(f"Stopped. Go on with: python grpo.py --algorithm {args.algorithm} --model {args.model} "
+                  f"--out {args.out} --resume")
             raise SystemExit(130)
         save(policy, tokenizer, run.folder)
         if held_out:
-            results["after GRPO"], episodes = evaluate.evaluate(
+            results[f"after {name}"], episodes = evaluate.evaluate(
                 engine, held_out, temperature=args.eval_temperature, name="after")
     if not held_out:
-        print(f"GRPO: {args.steps} steps; saved in {run.folder}")
+        print(f"{name}: {args.steps} steps; saved in {run.folder}")
         return None
     write_json(run.folder / "eval.json", results)
     print("\n" + evaluate.table(results))
     shown = next((e for e in episodes if e.correct and e.calls), episodes[0])
-    print(f"\nOne episode after GRPO:\n{evaluate.show(shown)}\n\nSaved in {run.folder}")
+    print(f"\nOne episode after {name}:\n{evaluate.show(shown)}\n\nSaved in {run.folder}")
     return results
 
 

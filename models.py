@@ -43,7 +43,7 @@ PRETRAINED = {
     "eval_questions": 128, "eval_temperature": 0.6, "micro_tokens": 8192, "gradient_checkpointing": True,
     "sft": {"lr": 1e-4, "batch": 32, "epochs": 3, "steps": 0, "per_task": 70, "text_share": 0.2, "multi_share": 0.3,
             "optimizer": "adamw"},
-    "rl": {"lr": 1e-5, "questions": 25, "samples": 5, "steps": 150, "kl": 0.001, "save_every": 10},
+    "rl": {"lr": 1e-5, "critic_lr": 1e-4, "questions": 25, "samples": 5, "steps": 150, "kl": 0.001, "save_every": 10},
 }
 TINY = {
     "dtype": "float32", "quantize": "none", "lora_rank": 0, "tasks": "tiny", "levels": "1", "style": "short",
@@ -51,7 +51,7 @@ TINY = {
     "eval_questions": 400, "eval_temperature": 1.0, "micro_tokens": 8192, "gradient_checkpointing": False,
     "sft": {"lr": 1.5e-2, "batch": 32, "epochs": 1, "steps": 900, "per_task": 1500, "text_share": 0.55,
             "multi_share": 0.1, "optimizer": "muon"},
-    "rl": {"lr": 5e-4, "questions": 16, "samples": 8, "steps": 60, "kl": 0.001, "save_every": 10},
+    "rl": {"lr": 5e-4, "critic_lr": 1e-3, "questions": 16, "samples": 8, "steps": 60, "kl": 0.001, "save_every": 10},
 }
 
 
@@ -115,7 +115,7 @@ def run_name(model: str) -> str:
 def make_parser(argv: list[str] | None, description: str, prog: str | None = None
                 ) -> tuple[argparse.ArgumentParser, dict]:
     """(parser, preset) of a command: --model is read first, because the other flags' defaults depend on it."""
-    first = argparse.ArgumentParser(add_help=False)
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)  # or --mode would be read as --model
     first.add_argument("--model", default="tiny")
     parser = argparse.ArgumentParser(prog=prog, description=description, allow_abbrev=False,
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)

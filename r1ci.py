@@ -2,6 +2,8 @@
 
     python r1ci.py run                      warm start, GRPO, evaluation: the whole story on the tiny model
     python r1ci.py ask "How many times does the letter r occur in strawberry?"
+    python r1ci.py ablate --over algorithm  change one thing, and say whether it mattered
+    python r1ci.py reproduce                the paper's claims on the tiny model: RESULTS.md
     python r1ci.py tasks                    all tasks; `tasks game24 --seed 3 --level 4` shows one question,
                                             `tasks --audit` checks them all
 """
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+import ablate
 import evaluate
 import grpo
 import sandbox as sandboxes
@@ -127,7 +130,8 @@ def run_command(argv: list[str]) -> None:
     grpo.main(argv)
 
 
-COMMANDS = {"run": run_command, "ask": ask_command, "tasks": tasks_command}
+COMMANDS = {"run": run_command, "ask": ask_command, "tasks": tasks_command, "ablate": ablate.ablate_command,
+            "reproduce": ablate.reproduce_command}
 
 
 def main(argv: list[str] | None = None) -> None:

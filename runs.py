@@ -89,21 +89,21 @@ class Run:
         """All lines of metrics.jsonl."""
         return read_jsonl(self.folder / "metrics.jsonl")
 
-    def checkpoint(self, policy, optimizers: list, step: int) -> None:
-        """Save what training needs to go on after `step` finished steps."""
-        state = {"step": step, "parameters": trained_parameters(policy), "random": torch.get_rng_state(),
+    def checkpoint(self, trained: dict[str, torch.Tensor], optimizers: list, step: int) -> None:
+        """Save what training needs to go on after `step` finished steps; trained: name -> parameter."""
+        state = {"step": step, "parameters": trained, "random": torch.get_rng_state(),
                  "optimizers": [optimizer.state_dict() for optimizer in optimizers]}
         fresh = self.folder / "trainer.pt.new"
         torch.save(state, fresh)
         os.replace(fresh, self.folder / "trainer.pt")
 
-    def restore(self, policy, optimizers: list) -> int:
-        """Load the last checkpoint into policy and optimizers; the number of finished steps (0 if there is none)."""
+    def restore(self, trained: dict[str, torch.Tensor], optimizers: list) -> int:
+        """Load the last checkpoint, if there is one; the number of finished steps. trained: name -> parameter."""
         path = self.folder / "trainer.pt"
         state = torch.load(path, map_location="cpu", weights_only=True) if path.exists() else {"step": 0}
         if state["step"]:
             with torch.no_grad():
-                for name, parameter in trained_parameters(policy).items():
+                for name, parameter in trained.items():
                     parameter.copy_(state["parameters"][name])
             for optimizer, saved in zip(optimizers, state["optimizers"]):
                 optimizer.load_state_dict(saved)

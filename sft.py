@@ -125,7 +125,7 @@ def train(policy, examples: list[tuple[list[int], list[int]]], run: Run, args) -
     """The loop: shuffled epochs, resumable at every checkpoint. False if Ctrl-C stopped it early."""
     steps = args.steps or max(1, round(args.epochs * len(examples) / args.batch))
     optimizers = make_optimizers(policy, args.optimizer, args.lr)
-    start = run.restore(policy, optimizers)
+    start = run.restore(trained_parameters(policy), optimizers)
     policy.train()
     bar = tqdm(total=steps, initial=start, desc="SFT", unit="step")
     with stoppable() as stopped:
@@ -138,7 +138,7 @@ def train(policy, examples: list[tuple[list[int], list[int]]], run: Run, args) -
             bar.update()
             bar.set_postfix(loss=f"{metrics['loss']:.3f}", tok_s=f"{metrics['tokens'] / metrics['seconds']:.0f}")
             if (step + 1) % args.save_every == 0 or step + 1 == steps or stopped():
-                run.checkpoint(policy, optimizers, step + 1)
+                run.checkpoint(trained_parameters(policy), optimizers, step + 1)
             if stopped():
                 break
     bar.close()
@@ -175,10 +175,11 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     group = parser.add_argument_group("data")
     group.add_argument("--data", type=Path, help="conversations as messages JSONL, instead of making them")
     group.add_argument("--per-task", type=positive, default=settings["per_task"], help="most conversations per task")
-    group.add_argument("--text-share", type=float, default=settings["text_share"], help="share answered in words")
+    group.add_argument("--text-share", type=float, default=settings["text_share"], help="share answered in words "
+                       "(--mode text: all, --mode code: none)")
     group.add_argument("--multi-share", type=float, default=settings["multi_share"], help="share of code that takes "
                        "several turns (a slip and its repair, a second program that checks)")
-    group.add_argument("--keep-wrong", action="store_true", help="ablation: keep wrong conversations too")
+    group.add_argument("--keep-wrong", action="store_true", help="ablation: keep a teacher's wrong guesses, too")
     group.add_argument("--train-on-code-output", action="store_true", help="ablation: do not mask results")
     group = parser.add_argument_group("run")
     group.add_argument("--out", type=Path, help="run folder (default: runs/MODEL/sft)")
@@ -188,6 +189,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     sandboxes.add_arguments(parser)
     args = parser.parse_args(argv)
     args.out = args.out or Path("runs") / run_name(args.model) / "sft"
+    args.text_share = {"text": 1.0, "code": 0.0}.get(args.mode, args.text_share)
     return args
 
 

@@ -74,8 +74,9 @@ def make(questions: Iterable[Question], chat: Chat, sandbox: Sandbox, *, text_sh
     """Conversations for these questions: [{"task", "seed", "level", "kind", "messages"}], at most `per_task` each.
 
     A conversation is kept if its final answer passes the task's check (the paper's rule; `keep_wrong` switches it
-    off, which changes nothing for oracle programs unless one fails). Deterministic: kind and wording are drawn from
-    the question's own name, seed and level.
+    off). Oracle programs are never wrong, a teacher who answers without work is: with `keep_wrong`, half of the guesses
+    give the answer to another question of the task. Deterministic: kind and wording are drawn from the question's own
+    name, seed and level.
     """
     kept, count = [], defaultdict(int)
     questions = list(questions)
@@ -84,15 +85,18 @@ def make(questions: Iterable[Question], chat: Chat, sandbox: Sandbox, *, text_sh
         for question in questions[first:first + 256]:
             rng = random.Random(f"trajectory/{question.task}/{question.level}/{question.seed}")
             kind = choose_kind(question, rng, text_share, multi_share)
-            programs = programs_of(question, kind, rng)
-            started.append((question, kind, rng, programs, [sandbox.submit(program) for program in programs]))
-        for question, kind, rng, programs, futures in started:
+            solved = question
+            if keep_wrong and kind == "guess" and random.Random(f"wrong/{question.task}/{question.seed}").random() < 0.5:
+                solved = TASKS[question.task].question(question.seed + 1, question.level)
+            programs = programs_of(solved, kind, rng)
+            started.append((question, solved, kind, rng, programs, [sandbox.submit(program) for program in programs]))
+        for question, solved, kind, rng, programs, futures in started:
             if progress is not None:
                 progress.update()
             results = [future.result() for future in futures]
             if count[question.task] >= per_task:
                 continue
-            turns, answer = converse(question, kind, rng, programs, results, sandbox)
+            turns, answer = converse(solved, kind, rng, programs, results, sandbox)
             if turns is None or not (keep_wrong or TASKS[question.task].check(question, answer)):
                 continue
             turns[-1] += state_answer(answer, chat.answer_format)

@@ -211,7 +211,7 @@ def numbers(folder):
 
 
 @pytest.mark.parametrize("script, flags, steps", [
-    ("grpo.py", SMALL, 9), ("sft.py", ["--batch", "4", "--per-task", "6", "--save-every", "2"], 9)])
+    ("grpo.py", SMALL, 9), ("ppo.py", SMALL, 9), ("sft.py", ["--batch", "4", "--per-task", "6", "--save-every", "2"], 9)])
 def test_a_killed_run_resumes_as_if_nothing_had_happened(tmp_path, script, flags, steps):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 

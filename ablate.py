@@ -1,0 +1,327 @@
+"""Change one thing at a time, and say whether it mattered: the paper's ablations and findings, at any scale.
+
+    python r1ci.py ablate --over algorithm,init --seeds 0,1,2   flags of grpo.py may follow, as --steps 20
+    python r1ci.py reproduce                                    the paper's claims on the tiny model: RESULTS.md
+
+A variant is the default plus a few flags (`VARIANTS`, the one place). Every run is an ordinary run folder,
+runs/MODEL/ablate/VARIANT/seedS, so an interrupted command goes on where it stopped; finished runs are not
+repeated. Variants that do not touch SFT start from one and the same SFT checkpoint.
+
+All variants answer the same held-out questions, so they are compared question by question. How far off a mean
+over seeds s and questions q may be, from right[s, q] in {0, 1} or from differences of two variants:
+
+    half width^2 = t^2 Var_s(mean_q) / S + 1.96^2 Var_q(mean_s) / Q     t: Student's, S - 1 degrees of freedom
+
+A few seeds tell little about other seeds, hence t (4.3 for three seeds). The noise of single answers counts
+in both terms, which errs on the careful side. The seeds are seeds of RL; all share one warm start, so how
+much another warm start would change is not in these intervals. With one seed, only the questions are, and the
+tables say so.
+"""
+import argparse
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+
+import grpo
+import sft
+from evaluate import percent
+from models import ModelError, exists, make_parser, positive, run_name
+from runs import Run, RunError, fail, read_jsonl
+from tasks import TaskError, select
+
+VARIANTS = {  # name -> (flags of grpo.py, flags of sft.py where the warm start is another one, too)
+    "default": ("", ""),
+    "init=base": ("--init base", ""),
+    "algorithm=ppo": ("--algorithm ppo", ""),
+    "algorithm=reinforce": ("--algorithm reinforce", ""),
+    "train_on_code_output": ("--train-on-code-output", ""),
+    "curriculum=potential": ("--curriculum potential", ""),
+    "curriculum=difficulty": ("--curriculum difficulty", ""),
+    "advantage=mean": ("--advantage mean", ""),
+    "aggregate=token": ("--aggregate token", ""),
+    "aggregate=constant": ("--aggregate constant", ""),
+    "reward=shaped": ("--reward shaped", ""),
+    "answer_format=boxed": ("--answer-format boxed", "--answer-format boxed"),
+    "answer_format=tags": ("--answer-format tags", "--answer-format tags"),
+    "mode=text": ("--mode text", "--mode text"),
+    "mode=code": ("--mode code", "--mode code"),
+    "text_share=0": ("", "--text-share 0"),
+    "text_share=1": ("", "--text-share 1"),
+    "multi_share=0": ("", "--multi-share 0"),
+    "keep_wrong": ("", "--keep-wrong"),
+    "sft_on_code_output": ("", "--train-on-code-output"),
+    "tasks=chain_sum": ("--tasks chain_sum", ""),
+}
+# name: (what the paper says, variant, the one it is compared with, sign of the difference, compared value).
+# Sign: ">" the first is better, "=" within EQUAL of each other, None: the direction is unknown to us.
+CLAIMS = {
+    "warm-start": ("Warm start is far better than cold start: GRPO without SFT barely moves (no figure).",
+                   "default", "init=base", ">", "accuracy"),
+    "ppo": ("GRPO, PPO and Reinforce++ are about equal (v2).", "algorithm=ppo", "default", "=", "accuracy"),
+    "masking": ("Compares masked with unmasked code output (v1); which one won is unknown to us.",
+                "default", "train_on_code_output", None, "accuracy"),
+    "curriculum-none": ("RL gains 9.3 points with stages by potential, 3.4 without (mean of 3 sizes, from v2 on).",
+                        "curriculum=potential", "default", ">", "accuracy"),
+    "curriculum-difficulty": ("Grouping by potential beats grouping by difficulty.",
+                              "curriculum=potential", "curriculum=difficulty", ">", "accuracy"),
+    "multi-turn": ("Raises the share of multi-turn conversations in SFT on purpose (no figure known to us).",
+                   "default", "multi_share=0", ">", "accuracy"),
+    "interpreter-text": ("GPT-4o: 70.9 with Code Interpreter, 58.6 in text only.",
+                         "default", "mode=text", ">", "accuracy"),
+    "interpreter-code": ("Free choice is the method, code only one of its baselines (figure unknown to us).",
+                         "default", "mode=code", ">", "accuracy"),
+    "one-task": ("RL on one task (Game24) gains 27.4 points, on 107 tasks 3.3.",
+                 "tasks=chain_sum", "default", ">", "gain"),
+}
+EQUAL = 0.05
+STUDENT = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)  # 97.5% quantiles for 1, 2, .. degrees
+
+
+# ------------------------------------------------------------------------------------------------- statistics
+def half_width(values: np.ndarray) -> float:
+    """Half the 95% interval of the mean of values (S, Q), over seeds and questions (questions alone if S is 1)."""
+    seeds, questions = values.shape
+    square = 1.96 ** 2 * values.mean(0).var(ddof=1) / questions if questions > 1 else math.inf
+    if seeds > 1:
+        square += STUDENT[min(seeds - 2, len(STUDENT) - 1)] ** 2 * values.mean(1).var(ddof=1) / seeds
+    return math.sqrt(square)
+
+
+def accuracy_interval(right: np.ndarray) -> tuple[float, float, float]:
+    """(mean, low, high) of right (S, Q) in {0, 1}. Two questions more on each side, always wrong and always
+    right (Agresti and Coull), keep 0 of 400 from coming out as certainly 0."""
+    mean, ends = right.mean(), np.tile([0.0, 0.0, 1.0, 1.0], (len(right), 1))
+    half = half_width(np.hstack([right, ends]))
+    centre = (right.mean(0).sum() + 2) / (right.shape[1] + 4)
+    return mean, max(0.0, min(mean, centre - half)), min(1.0, max(mean, centre + half))
+
+
+def difference_interval(first: np.ndarray, second: np.ndarray, paired: bool = True
+                        ) -> tuple[float, float, float]:
+    """(mean, low, high) of first - second, each (S, Q); paired: of the same seeds and questions."""
+    mean = first.mean() - second.mean()
+    half = half_width(first - second) if paired else math.hypot(half_width(first), half_width(second))
+    return mean, mean - half, mean + half
+
+
+def verdict(low: float, high: float, expected: str | None) -> str:
+    """Does an interval of a difference agree with its expected sign?"""
+    if expected is None:
+        return "nothing to compare with: " + (
+            "the first is better" if low > 0 else "the second is better" if high < 0 else "can't be told")
+    agrees, disagrees = (low > 0, high < 0) if expected == ">" else (
+        -EQUAL < low and high < EQUAL, low > EQUAL or high < -EQUAL)
+    return "agrees" if agrees else "disagrees" if disagrees else "can't be told"
+
+
+# ------------------------------------------------------------------------------------------------------- runs
+def sft_flags(argv: list[str]) -> list[str]:
+    """The flags about model and episodes among those of grpo.py, written out for sft.py."""
+    known, _ = make_parser(argv, "")[0].parse_known_args(argv)
+    flags = []
+    for name, value in vars(known).items():
+        if value not in (None, False):
+            flags.append("--" + name.replace("_", "-"))
+            if value is not True:
+                flags.append(",".join(map(str, value)) if isinstance(value, tuple) else str(value))
+    return flags
+
+
+def warm_start(folder: Path, argv: list[str], more: list[str]) -> Path:
+    """The SFT run in this folder, made now if need be."""
+    if not exists(folder):
+        resume = ["--resume"] if (folder / "config.json").exists() else []
+        print(f"Warm start {folder} ..", flush=True)
+        if not sft.main([*sft_flags(argv), *more, "--out", str(folder), *resume]):
+            raise SystemExit(130)
+    return folder
+
+
+def finished(folder: Path, args: argparse.Namespace) -> bool:
+    """Is this run trained and evaluated to the end? RunError if it was another run."""
+    if not (folder / "eval.json").exists():
+        return False
+    Run(folder, vars(args), resume=True)  # the same settings?
+    steps = len(read_jsonl(folder / "metrics.jsonl"))
+    if steps > args.steps:
+        raise RunError(f"{folder} was trained for {steps} steps, not {args.steps}: use another --out")
+    return steps == args.steps and results_of(folder)[1]["questions"] == args.eval_questions
+
+
+def results_of(folder: Path) -> tuple[dict, dict]:
+    """What was counted (before, after) RL."""
+    results = list(json.loads((folder / "eval.json").read_text()).values())
+    return results[0], results[-1]
+
+
+def measure(names: list[str], seeds: list[int], argv: list[str], root: Path, sft_steps: int | None
+            ) -> dict[str, dict]:
+    """Run what is not finished; name -> {"before", "after": right (S, Q); "code", "dead": shares; "tasks"}."""
+    short = ["--steps", str(sft_steps)] if sft_steps else []
+    for name in names:  # a flag that is wrong shows before anything runs
+        if grpo.parse([*argv, *VARIANTS[name][0].split()]).eval_questions < 1:
+            raise RunError("--eval-questions 0 leaves nothing to compare")
+    measured = {}
+    for name in names:
+        rl, own_sft = (flags.split() for flags in VARIANTS[name])
+        args = grpo.parse([*argv, *rl])
+        warm = root / name / "sft" if own_sft else root / "sft" if short else args.sft_run
+        if args.init != "base":
+            warm_start(warm, argv, [*short, *own_sft])
+        runs = []
+        for seed in seeds:
+            folder = root / name / f"seed{seed}"
+            flags = [*argv, *rl, "--sft-run", str(warm), "--seed", str(seed), "--out", str(folder)]
+            if not finished(folder, grpo.parse(flags)):
+                print(f"\n{name}, seed {seed} ..", flush=True)
+                grpo.main([*flags, *(["--resume"] if (folder / "config.json").exists() else [])])
+            before, after = results_of(folder)
+            dead = [line["dead_groups"] for line in read_jsonl(folder / "metrics.jsonl")]
+            runs.append((before, after, sum(dead) / len(dead)))
+        before, after = (np.array([list(run[k]["right"]) for run in runs], float) for k in (0, 1))
+        needed = [run[1]["code_on_code_needed"] for run in runs if run[1]["code_on_code_needed"] is not None]
+        measured[name] = {"before": before, "after": after, "dead": sum(run[2] for run in runs) / len(runs),
+                          "code": sum(needed) / len(needed) if needed else None, "tasks": args.tasks}
+    return measured
+
+
+# ----------------------------------------------------------------------------------------------------- tables
+def points(interval: tuple[float, float, float]) -> str:
+    """(0.1, 0.02, 0.18) -> '+10.0 (+2.0 to +18.0)'."""
+    return "{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * x for x in interval))
+
+
+def shares(interval: tuple[float, float, float]) -> str:
+    """(0.5, 0.4, 0.6) -> '50% (40% to 60%)'."""
+    return "{} ({} to {})".format(*map(percent, interval))
+
+
+def table(measured: dict[str, dict]) -> str:
+    """Markdown: one line a variant, with paired differences to the default."""
+    lines = ["| variant | before RL | after RL | minus default, points | code where needed | dead groups |",
+             "|---|---|---|---|---|---|"]
+    default = measured["default"]
+    for name, one in measured.items():
+        same = name != "default" and one["tasks"] == default["tasks"]
+        gap = points(difference_interval(one["after"], default["after"])) if same else "-"
+        before, after = (shares(accuracy_interval(one[when])) for when in ("before", "after"))
+        code, dead = percent(one["code"]), percent(one["dead"])
+        lines.append(f"| {name} | {before} | {after} | {gap} | {code} | {dead} |")
+    seeds, questions = default["after"].shape
+    covered = "seeds and questions" if seeds > 1 else "questions only (one seed)"
+    note = (f"{seeds} {'seeds' if seeds > 1 else 'seed'}, {questions} held-out questions each; 95% intervals "
+            f"over {covered}. Dead groups: all episodes of a question right, or all wrong; mean over steps.")
+    return "\n".join([*lines, "", note])
+
+
+def claims_table(names: list[str], measured: dict[str, dict]) -> str:
+    """Markdown: what the paper says, what was measured, whether the signs agree."""
+    lines = ["| claim | the paper (arXiv 2505.21668) | compared here | measured here, points | sign |",
+             "|---|---|---|---|---|"]
+    for name in names:
+        says, first, second, expected, what = CLAIMS[name]
+        a, b = (measured[variant]["after"] - (measured[variant]["before"] if what == "gain" else 0)
+                for variant in (first, second))
+        gap = difference_interval(a, b, paired=measured[first]["tasks"] == measured[second]["tasks"])
+        sign = verdict(*gap[1:], expected)
+        lines.append(f"| {name} | {says} | {what}, {first} minus {second} | {points(gap)} | {sign} |")
+    return "\n".join(lines)
+
+
+# --------------------------------------------------------------------------------------------------- commands
+def parse_seeds(text: str) -> list[int]:
+    """'0,1,2' -> [0, 1, 2]."""
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isdigit() for word in words) or len(set(words)) < len(words):
+        raise argparse.ArgumentTypeError(f"different numbers, such as 0,1,2, not {text!r}")
+    return [int(word) for word in words]
+
+
+def choose(over: str) -> list[str]:
+    """'algorithm,mode=text' -> the names of these variants, the default first."""
+    chosen = ["default"]
+    for word in filter(None, (part.strip() for part in over.replace("-", "_").split(","))):
+        found = [name for name in VARIANTS if word in (name, name.split("=")[0]) and name != "default"]
+        if not found:
+            known = dict.fromkeys(name.split("=")[0] for name in VARIANTS if name != "default")
+            raise RunError(f"no variant is called {word!r}: choose from {', '.join(known)}")
+        chosen += [name for name in found if name not in chosen]
+    if len(chosen) == 1:
+        raise RunError("--over names nothing to change")
+    return chosen
+
+
+def add_arguments(parser: argparse.ArgumentParser, folder: str) -> None:
+    """The flags that both commands share; all others go on to grpo.py."""
+    parser.add_argument("--seeds", type=parse_seeds, default=[0, 1, 2], help="seeds of RL (default: 0,1,2)")
+    parser.add_argument("--sft-steps", type=positive, help="warm starts of their own, of so many steps")
+    parser.add_argument("--out", type=Path, help=f"folder of the runs (default: runs/MODEL/{folder})")
+    parser.add_argument("--table", type=Path, help="where to write the result")
+
+
+def ablate_command(argv: list[str]) -> None:
+    """Run variants that differ from the default in one thing, and compare them. Other flags go to grpo.py."""
+    parser = argparse.ArgumentParser("r1ci.py ablate", description=ablate_command.__doc__, allow_abbrev=False)
+    parser.add_argument("--over", required=True, help="what to change: " + ", ".join(
+        dict.fromkeys(name.split("=")[0] for name in VARIANTS if name != "default")))
+    add_arguments(parser, "ablate")
+    own, rest = parser.parse_known_args(argv)
+    try:
+        root = own.out or Path("runs") / run_name(grpo.parse(rest).model) / "ablate"
+        measured = measure(choose(own.over), own.seeds, rest, root, own.sft_steps)
+    except (RunError, ModelError, TaskError) as error:
+        fail(error)
+    text = table(measured)
+    print("\n" + text)
+    path = own.table or root / "table.md"
+    path.write_text(text + "\n", "utf-8")
+    print(f"\nwritten to {path}")
+
+
+def reproduce_command(argv: list[str]) -> None:
+    """Run what is behind RESULTS.md on the tiny model (hours on 2 cores; goes on where it stopped)."""
+    parser = argparse.ArgumentParser(
+        "r1ci.py reproduce", description=reproduce_command.__doc__, allow_abbrev=False)
+    parser.add_argument("--only", default=",".join(CLAIMS), help="claims, such as " + ",".join(CLAIMS))
+    add_arguments(parser, "reproduce")
+    own, rest = parser.parse_known_args(argv)
+    try:
+        words = [word.strip() for word in own.only.split(",")]
+        claims = [name for name in CLAIMS if any(word and name.startswith(word) for word in words)]
+        unknown = [word for word in words if not any(word and name.startswith(word) for name in CLAIMS)]
+        if unknown:
+            raise RunError(f"no claim is called {unknown[0]!r}: choose from {', '.join(CLAIMS)}")
+        needed = dict.fromkeys(["default", *(variant for name in claims for variant in CLAIMS[name][1:3])])
+        args = grpo.parse(rest)
+        select(args.tasks)
+        root = own.out or Path("runs") / run_name(args.model) / "reproduce"
+        measured = measure(list(needed), own.seeds, rest, root, own.sft_steps)
+    except (RunError, ModelError, TaskError) as error:
+        fail(error)
+    text = RESULTS.format(model=args.model, steps=args.steps, questions=args.questions, samples=args.samples,
+                          claims=claims_table(claims, measured), variants=table(measured),
+                          sft=f"{own.sft_steps} steps" if own.sft_steps else "the default",
+                          command=" ".join(["python r1ci.py reproduce", *argv]), equal=f"{100 * EQUAL:.0f}")
+    path = own.table or Path("RESULTS.md")
+    path.write_text(text, "utf-8")
+    print(f"\n{text}\nwritten to {path}")
+
+
+RESULTS = """# The paper's claims, at our scale
+
+Written by `{command}`: the {model} model, RL of {steps} steps of {questions} questions x {samples} episodes,
+warm start: {sft}. The paper trains 3B to 14B models on 107 tasks and tests on 37 unseen ones; the tiny model
+answers new questions of the kinds it was trained on. So a sign that agrees says that the mechanism shows at
+this size, too, and one that disagrees does not refute the paper.
+
+A sign agrees or disagrees only if the 95% interval of the difference says so; "about equal" wants the whole
+interval within {equal} points. How the intervals are computed stands at the top of `ablate.py`.
+
+{claims}
+
+## All variants
+
+{variants}
+"""
