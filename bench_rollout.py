@@ -20,7 +20,7 @@ import torch
 import evaluate
 import sandbox
 from chat import Chat, find_code
-from models import ModelError, load, make_parser, unwrap
+from models import ModelError, faster_dtype, load, make_parser
 from rollout import Engine, Limits
 from runs import fail
 from tasks import TaskError, draw, select
@@ -116,6 +116,7 @@ def main(argv: list[str]) -> int:
     try:
         args = parse(argv)
         tasks = select(args.tasks)
+        args.dtype = faster_dtype(args.device) if args.dtype == "auto" else args.dtype
         dtypes = ("float32", "bfloat16") if args.quantize == "none" else (args.dtype,)
         policies = {dtype: load(args.model, checkpoint_folder=args.run, dtype=dtype, quantize=args.quantize,
                                 random_weights=args.random_weights, layers=args.layers, device=args.device,

@@ -17,7 +17,18 @@ from tqdm import tqdm
 
 import sandbox as sandboxes
 from chat import Chat, ChatError
-from models import ModelError, exists, load, make_parser, positive, preset, run_name, write_json
+from models import (
+    Merged,
+    ModelError,
+    exists,
+    faster_dtype,
+    load,
+    make_parser,
+    positive,
+    preset,
+    run_name,
+    write_json,
+)
 from rollout import STOPS, Engine, Episode, Limits
 from runs import command, fail
 from tasks import TASKS, FileTask, Question, TaskError, draw, select
@@ -124,7 +135,12 @@ def make_engine(policy, tokenizer, box, args: argparse.Namespace) -> Engine:
     extra = tuple(eos) if isinstance(eos, list) else () if eos is None else (eos,)
     chat = Chat(tokenizer, args.mode, args.style, args.answer_format, extra)
     limits = Limits(args.turn_tokens, args.episode_tokens, args.calls, args.results_chars)
-    return Engine(policy, tokenizer, box, limits, chat=chat, slots=args.slots)
+    merged = None
+    if args.rollout_weights == "merged":
+        dtype = faster_dtype(args.device) if args.dtype == "auto" else args.dtype
+        merged = Merged(policy, getattr(torch, dtype))
+    return Engine(policy, tokenizer, box, limits, chat=chat, slots=args.slots, lag=args.lag, exact=args.exact,
+                  static=args.static, merged=merged)
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:

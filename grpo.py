@@ -152,13 +152,26 @@ def trained_tokens(episode: Episode, args) -> list[int]:
     return training_mask(episode.mask, args.train_on_code_output)
 
 
-def old_logprobs(policy, episodes: list[Episode], masks: list[list[int]], args) -> torch.Tensor:
-    """Log-probabilities (N, T) under the policy that sampled, before it is updated."""
-    if not args.train_on_code_output:
-        return torch.nn.utils.rnn.pad_sequence([torch.tensor(e.logprobs) for e in episodes], True)
-    # The sampler has no log-probabilities of what it did not write.
+def old_logprobs(policy, episodes: list[Episode], masks: list[list[int]], args) -> tuple[torch.Tensor, torch.Tensor]:
+    """(old, sampled): log-probabilities (N, T) under the policy before its update, and those the sampler reported.
+
+    They are the same but for rounding, so the sampler's are taken for both, unless there are none (results that the
+    sampler did not write) or the difference is to be corrected (--importance-cap).
+    """
+    sampled = torch.nn.utils.rnn.pad_sequence([torch.tensor(e.logprobs) for e in episodes], True)
+    if not args.train_on_code_output and not args.importance_cap:
+        return sampled, sampled
     return in_batches(lambda ids, mask: score(policy, ids, mask, args.temperature)[0], episodes, masks,
-                      args.micro_tokens, next(policy.parameters()).device)
+                      args.micro_tokens, next(policy.parameters()).device), sampled
+
+
+def importance_weights(old: torch.Tensor, sampled: torch.Tensor, mask: torch.Tensor, cap: float) -> torch.Tensor:
+    """min(pi_old / pi_sampler, cap) of the tokens in the mask, 1 elsewhere; all (N, T).
+
+    Truncated importance sampling: where the engine's numbers differ from the trainer's (bfloat16, a merged copy), an
+    episode was sampled from a slightly different policy; its tokens count as often as the trainer would sample them.
+    """
+    return torch.where(mask.bool(), old - sampled, 0.0).exp().clamp_max(cap)
 
 
 def train_on(policy, reference: Reference | None, optimizer, episodes: list[Episode], advantages: torch.Tensor, args,
@@ -169,7 +182,14 @@ def train_on(policy, reference: Reference | None, optimizer, episodes: list[Epis
     nothing but the KL term. They stay in the divisor, so the objective is the mean over all N episodes.
     """
     masks = [trained_tokens(episode, args) for episode in episodes]
-    old = old_logprobs(policy, episodes, masks, args)
+    old, sampled = old_logprobs(policy, episodes, masks, args)
+    correction = {}
+    if args.importance_cap:
+        own = pad([episode.mask for episode in episodes])
+        weights = importance_weights(old, sampled, own, args.importance_cap)
+        advantages = weights * (advantages[:, None] if advantages.ndim == 1 else advantages)
+        correction = {"logprob_error": (old - sampled)[own.bool()].abs().mean().item(),
+                      "importance_weight": weights[own.bool()].mean().item()}
     live = [i for i, mask in enumerate(masks) if 1 in mask and advantages[i].any()]
     dropped = sum(args.truncated == "drop" and e.stop == "length" for e in episodes)
     count = sum(map(sum, masks)) if args.aggregate == "token" else len(episodes) - dropped
@@ -200,7 +220,8 @@ def train_on(policy, reference: Reference | None, optimizer, episodes: list[Epis
     tokens, updates = max(1, totals["tokens"]), max(1, updates)
     return {"loss": totals["loss"] / updates, "entropy": totals["entropy"] / tokens, "kl": totals["kl"] / tokens,
             "clip_share": totals["clipped"] / tokens, "logprob_error": totals["abs_difference"] / tokens,
-            "grad_norm": totals["grad_norm"] / updates, "trained_tokens": totals["tokens"]}
+            "grad_norm": totals["grad_norm"] / updates, "trained_tokens": totals["tokens"],
+            **correction}
 
 
 def batch_loss(policy, reference: Reference | None, ids: list[list[int]], masks: list[list[int]],
@@ -247,7 +268,14 @@ def update(policy, reference: Reference | None, critic: Critic | None, optimizer
         advantages = ADVANTAGES[args.advantage](torch.tensor([e.reward for e in episodes]), groups)
         return advantages, train_on(policy, reference, optimizer, episodes, advantages, args)
     masks = [trained_tokens(episode, args) for episode in episodes]
-    old = old_logprobs(policy, episodes, masks, args)
+    old, sampled = old_logprobs(policy, episodes, masks, args)
+    correction = {}
+    if args.importance_cap:
+        own = pad([episode.mask for episode in episodes])
+        weights = importance_weights(old, sampled, own, args.importance_cap)
+        advantages = weights * (advantages[:, None] if advantages.ndim == 1 else advantages)
+        correction = {"logprob_error": (old - sampled)[own.bool()].abs().mean().item(),
+                      "importance_weight": weights[own.bool()].mean().item()}
     advantages, targets, metrics = critic.advantages(reference, episodes, masks, old)
     # PPO's KL is in the rewards already, so its loss has no reference.
     metrics = train_on(policy, None, optimizer, episodes, advantages, args) | metrics
@@ -331,6 +359,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     group.add_argument("--clip-low", type=float, default=0.2)
     group.add_argument("--clip-high", type=float, default=0.2)
     group.add_argument("--kl", type=float, default=settings["kl"], help="coefficient of the KL term; 0: no reference")
+    group.add_argument("--importance-cap", type=float, default=0.0, help="weigh tokens by pi_old / pi_sampler, at most "
+                       "this (2 is usual): corrects for rounding in rollouts; 0: off")
     group.add_argument("--truncated", choices=("keep", "drop"), default="keep", help="episodes cut at a length limit: "
                        "keep them with their reward, or leave them out of the loss")
     group.add_argument("--train-on-code-output", action="store_true", help="ablation: do not mask results")

@@ -113,8 +113,8 @@ class SlotCache(Cache):
         self._make_room(0, kept=0)
 
     def _make_room(self, places: int, kept: int | None = None) -> None:
-        """Room for so many places and the one for padding; on a GPU there always is."""
-        if self.device.type == "cpu" and (places >= self.room or kept == 0):
+        """Room for so many places and the one for padding; on a GPU, or with fixed shapes, there always is."""
+        if self.device.type == "cpu" and not self.static and (places >= self.room or kept == 0):
             kept = self.room - 1 if kept is None else kept
             self.room = min(64 * (places // 64 + 1), self.capacity + 1)
             for layer in self.layers:

@@ -21,6 +21,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,8 +39,9 @@ from trajectories import WORDINGS, block
 # What all pretrained models share. Learning rates: the paper trains all parameters (RL at 1e-6); LoRA wants 10 to 100
 # times as much (paper.md pitfall 24), so 1e-5 for RL and 1e-4 for SFT. KL, group size, temperature: the paper's.
 PRETRAINED = {
-    "dtype": "bfloat16", "quantize": "none", "lora_rank": 32, "tasks": "train", "levels": "1-5", "style": "full",
+    "dtype": "auto", "quantize": "none", "lora_rank": 32, "tasks": "train", "levels": "1-5", "style": "full",
     "turn_tokens": 768, "episode_tokens": 4096, "calls": 8, "results_chars": 2000, "slots": 64,
+    "exact": False, "rollout_weights": "same",
     "eval_questions": 128, "eval_temperature": 0.6, "micro_tokens": 8192, "gradient_checkpointing": True,
     "sft": {"lr": 1e-4, "batch": 32, "epochs": 3, "steps": 0, "per_task": 70, "text_share": 0.2, "multi_share": 0.3,
             "optimizer": "adamw"},
@@ -48,6 +50,7 @@ PRETRAINED = {
 TINY = {
     "dtype": "float32", "quantize": "none", "lora_rank": 0, "tasks": "tiny", "levels": "1", "style": "short",
     "turn_tokens": 96, "episode_tokens": 320, "calls": 4, "results_chars": 300, "slots": 128,
+    "exact": True, "rollout_weights": "same",
     "eval_questions": 400, "eval_temperature": 1.0, "micro_tokens": 8192, "gradient_checkpointing": False,
     "sft": {"lr": 1.5e-2, "batch": 32, "epochs": 1, "steps": 900, "per_task": 1500, "text_share": 0.55,
             "multi_share": 0.1, "optimizer": "muon"},
@@ -127,8 +130,8 @@ def add_arguments(parser: argparse.ArgumentParser, model: str) -> dict:
     values = preset(model)
     group = parser.add_argument_group("model")
     group.add_argument("--model", default="tiny", help="preset, hub id or local folder")
-    group.add_argument("--dtype", choices=("float32", "bfloat16"), default=values["dtype"], help="of frozen weights; "
-                       "weights that are trained themselves (--lora-rank 0) are float32")
+    group.add_argument("--dtype", choices=("auto", "float32", "bfloat16"), default=values["dtype"], help="of frozen "
+                       "weights; weights that are trained themselves (--lora-rank 0) are float32; auto: what is faster")
     group.add_argument("--quantize", choices=("none", "nf4", "int8"), default=values["quantize"],
                        help="how the frozen base is stored (QLoRA: nf4)")
     group.add_argument("--lora-rank", type=int, default=values["lora_rank"], help="0 trains all parameters")
@@ -146,7 +149,31 @@ def add_arguments(parser: argparse.ArgumentParser, model: str) -> dict:
                        ("calls", "most programs"), ("results_chars", "most characters of output shown"),
                        ("slots", "episodes decoded at once")):
         group.add_argument("--" + name.replace("_", "-"), type=positive, default=values[name], help=what)
+    group.add_argument("--exact", action=argparse.BooleanOptionalAction, default=values["exact"], help="take a "
+                       "program's output after --lag decode steps, waiting if need be: a run repeats bit by bit")
+    group.add_argument("--lag", type=int, default=4, help="see --exact")
+    group.add_argument("--rollout-weights", choices=("same", "merged"), default=values["rollout_weights"],
+                       help="merged: sample from a plain copy of the policy (LoRA merged in, not quantised), made anew "
+                       "at every step: faster, if memory allows")
+    group.add_argument("--static", action=argparse.BooleanOptionalAction, help="decode in fixed shapes, as CUDA graphs "
+                       "on a GPU (default: on a GPU)")
     return values
+
+
+def faster_dtype(device: str) -> str:
+    """"bfloat16" on a GPU, and on a processor that multiplies it faster than float32 (measured here, 50 ms)."""
+    if not str(device).startswith("cpu"):
+        return "bfloat16"
+    seconds = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        a, b = torch.ones(64, 1024, dtype=dtype), torch.ones(1024, 1024, dtype=dtype)
+        times = []
+        for _ in range(8):
+            began = time.perf_counter()
+            F.linear(a, b)
+            times.append(time.perf_counter() - began)
+        seconds[dtype] = min(times)
+    return "bfloat16" if seconds[torch.bfloat16] < 0.8 * seconds[torch.float32] else "float32"
 
 
 def check_arguments(quantize: str, lora_rank: int) -> None:
@@ -240,6 +267,7 @@ def load(model: str, *, checkpoint_folder: Path | None = None, dtype: str = "bfl
     check_arguments(quantize, lora_rank if trainable else 1)
     quiet.disable_progress_bar()  # its bars for loading and saving would tear ours apart
     torch.manual_seed(seed)
+    dtype = faster_dtype(device) if dtype == "auto" else dtype
     if trainable and lora_rank == 0:
         dtype = "float32"  # bfloat16 has 8 bits of precision: an update of a thousandth would be rounded away
     full = checkpoint_folder and (checkpoint_folder / "model")
@@ -388,6 +416,51 @@ def score(policy, ids: torch.Tensor, mask: torch.Tensor, temperature: float = 1.
         return empty + 0 * states.sum(), empty
     logprobs, entropy = (torch.cat(values).float() for values in zip(*parts))
     return empty.masked_scatter(where, logprobs), empty.masked_scatter(where, entropy.detach())
+
+
+class Merged:
+    """A plain copy of the policy to sample from: one dtype, nothing quantised, LoRA merged in.
+
+    An NF4 matrix is unpacked at every use; for a decode step, that is most of the work. The copy costs the memory of
+    the whole model in `dtype`, and is the sampled policy only up to rounding: `--importance-cap` corrects for that.
+    """
+
+    def __init__(self, policy, dtype: torch.dtype):
+        source = unwrap(policy)
+        config = copy.deepcopy(source.config)
+        config.__dict__.pop("quantization_config", None)
+        weight = source.get_input_embeddings().weight
+        with torch.device(weight.device):
+            self.policy = type(source)._from_config(config, dtype=dtype, attn_implementation="sdpa").eval()
+        self.policy.requires_grad_(False)
+        self.refresh(policy)
+
+    @torch.no_grad()
+    def refresh(self, policy) -> None:
+        """Copy the policy's weights as they are now."""
+        source = unwrap(policy)
+        for name, module in self.policy.named_modules():
+            for kind, parameter in module.named_parameters(recurse=False):
+                layer = source.get_submodule(name)
+                parameter.copy_(plain_weight(layer) if kind == "weight" else getattr(base_layer(layer), kind))
+
+
+def base_layer(layer):
+    """The layer that LoRA was put round, or the layer itself."""
+    return getattr(layer, "base_layer", layer)
+
+
+def plain_weight(layer) -> torch.Tensor:
+    """The weight that this layer multiplies with: unpacked if it is quantised, active LoRA adapters added."""
+    weight = base_layer(layer).weight
+    if hasattr(weight, "quant_state"):
+        from bitsandbytes.functional import dequantize_4bit
+        weight = dequantize_4bit(weight.data, weight.quant_state)
+    elif hasattr(weight, "SCB"):  # int8: each row has its own scale
+        weight = weight.data.float() * weight.SCB[:, None] / 127
+    if hasattr(layer, "lora_A"):
+        weight = weight.float() + sum(layer.get_delta_weight(name).float() for name in layer.active_adapters)
+    return weight
 
 
 class Reference:

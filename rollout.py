@@ -37,6 +37,7 @@ import torch
 
 from chat import Chat, find_code
 from kvcache import SlotCache
+from models import Merged
 from sandbox import Sandbox
 from tasks import TASKS, Question
 
@@ -152,15 +153,18 @@ class Engine:
     policy: a model in eval mode; chat: the protocol (default: the interpreter protocol of this tokenizer);
     slots: episodes decoded together; lag: decode steps that a program may run beside its neighbours' decoding;
     exact: wait for a program that is not done by then, so that a run repeats bit by bit; chunk: most tokens of one
-    prefill; static: decode in fixed shapes (None: on a GPU, where they are recorded as CUDA graphs).
+    prefill; static: decode in fixed shapes (None: on a GPU, where they are recorded as CUDA graphs); merged: sample from
+    this copy of the policy, made anew at every run.
     """
 
     def __init__(self, policy, tokenizer, sandbox: Sandbox, limits: Limits | None = None, *, chat: Chat | None = None,
-                 slots: int = 64, lag: int = 4, exact: bool = True, chunk: int = 1024, static: bool | None = None):
+                 slots: int = 64, lag: int = 4, exact: bool = True, chunk: int = 1024, static: bool | None = None,
+                 merged: Merged | None = None):
         self.policy, self.tokenizer, self.sandbox, self.limits = policy, tokenizer, sandbox, limits or Limits()
         self.chat = chat or Chat(tokenizer)
         self.slots, self.lag, self.exact, self.chunk, self.static = slots, lag, exact, chunk, static
         self.ticks = {i for token, i in tokenizer.get_vocab().items() if "`" in token}  # may complete a fence
+        self.merged = merged
         self.cache: SlotCache | None = None  # allocated by the first run, used by all
         self.seconds_waiting = 0.0
 
@@ -171,6 +175,8 @@ class Engine:
         """Episodes in order: all samples of the first question, then of the second, and so on."""
         if self.policy.training:
             raise ValueError("rollouts need policy.eval(): training mode switches dropout on and the cache off")
+        if self.merged:
+            self.merged.refresh(self.policy)
         queue: deque[Row] = deque()
         for group, question in enumerate(questions):
             prompt = self.chat.prompt_ids(question.prompt)
@@ -211,7 +217,7 @@ class Engine:
         if slots and (self.cache is None or self.cache.slots < slots
                       or self.cache.capacity != self.limits.episode_tokens):
             self.cache = None  # give the memory back first
-            self.cache = SlotCache(self.policy, slots, self.limits.episode_tokens, self.static)
+            self.cache = SlotCache(self.merged.policy if self.merged else self.policy, slots, self.limits.episode_tokens, self.static)
         if self.cache:
             self.cache.clear()
         return self.cache

@@ -1,13 +1,16 @@
 """The engine: what it samples is what is trained on, whatever else is in the batch."""
 import dataclasses
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from conftest import build
 
 from chat import Chat
-from models import score
+from grpo import importance_weights
 from kvcache import SlotCache
+from models import Merged, load, score
 from rollout import STOPS, Engine, Limits, sample, uniforms
 from sft import pad
 from tasks import draw, select
@@ -145,3 +148,157 @@ def test_sampling_follows_the_distribution():
     assert set(ids.tolist()) == {0, 2}
     edge = sample(logits[:2], torch.tensor([0.0, 1 - 2**-53], dtype=torch.float64), 1.0)[0]
     assert edge.tolist() == [0, 3]
+
+
+# ------------------------------------------------------------------------------------------------ what the engine does
+def count_reads(monkeypatch):
+    """Lists of how many tokens each prefill brought into each row, and of the batch size of each decode step."""
+    reads, steps = [], []
+    prefill, decode = SlotCache.prefill, SlotCache.decode
+
+    def counting_prefill(self, rows, ids, starts):
+        reads.append([len(row) for row in ids])
+        return prefill(self, rows, ids, starts)
+
+    def counting_decode(self, ids, places):
+        steps.append(len(ids))
+        return decode(self, ids, places)
+
+    monkeypatch.setattr(SlotCache, "prefill", counting_prefill)
+    monkeypatch.setattr(SlotCache, "decode", counting_decode)
+    return reads, steps
+
+
+def test_a_prompt_is_read_once_per_question(taught, box, monkeypatch):
+    policy, tokenizer, chat = taught
+    reads, _ = count_reads(monkeypatch)
+    questions = draw(select("count_bits"), "sft", 3, (1,))
+    episodes = Engine(policy, tokenizer, box, LIMITS, chat=chat, slots=5).run(questions, samples=6, temperature=0.8)
+    prompts = sum(len(chat.prompt_ids(q.prompt)) - 1 for q in questions)
+    results = sum(len(e.ids[a.end:b.start]) for e in episodes for a, b in zip(e.turns, e.turns[1:]))
+    assert sum(map(sum, reads)) == prompts + results  # of a result the last id is decoded, but the fence before it read
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 50])
+def test_chunks_change_nothing_and_are_never_exceeded(taught, box, episodes, monkeypatch, chunk):
+    policy, tokenizer, chat = taught
+    reads, _ = count_reads(monkeypatch)
+    engine = Engine(policy, tokenizer, box, LIMITS, chat=chat, slots=8, chunk=chunk)
+    again = engine.run(draw(select("count_bits"), "sft", 6, (1,)), samples=4, temperature=0.8, seed=1)
+    assert [e.ids for e in again] == [e.ids for e in episodes]
+    assert max(len(rows) * max(rows) for rows in reads) <= chunk
+
+
+def test_decoding_does_not_starve(taught, box, monkeypatch):
+    """While a long prompt is read in small pieces, the other rows go on."""
+    policy, tokenizer, chat = taught
+    questions = draw(select("count_bits"), "sft", 4, (1,))
+    long = dataclasses.replace(questions[0], prompt=questions[0].prompt * 4)
+    order = []
+    prefill, extend = SlotCache.prefill, Engine._extend
+    monkeypatch.setattr(SlotCache, "prefill", lambda *a: (order.append("read"), prefill(*a))[1])
+    monkeypatch.setattr(Engine, "_extend", lambda *a: (order.append("write"), extend(*a))[1])
+    Engine(policy, tokenizer, box, LIMITS, chat=chat, chunk=8).run([*questions[1:], long], temperature=0)
+    first = order.index("write")
+    between = order[first:len(order) - order[::-1].index("read")]
+    assert between.count("read") > 5 and between.count("write") > 5
+
+
+def test_fixed_shapes_change_nothing(taught, box, episodes):
+    policy, tokenizer, chat = taught
+    engine = Engine(policy, tokenizer, box, LIMITS, chat=chat, slots=11, static=True)
+    again = engine.run(draw(select("count_bits"), "sft", 6, (1,)), samples=4, temperature=0.8, seed=1)
+    assert [e.ids for e in again] == [e.ids for e in episodes]
+    assert set(engine.cache.graphs) <= {(rows, length) for rows in (8, 11) for length in (256, 300)}
+
+
+def test_the_cache_is_allocated_once(taught, box):
+    policy, tokenizer, chat = taught
+    engine = Engine(policy, tokenizer, box, LIMITS, chat=chat, slots=4)
+    questions = draw(select("count_bits"), "sft", 8, (1,))
+    engine.run(questions[:4], temperature=0)
+    where = [layer.memory.data_ptr() for layer in engine.cache.layers]
+    engine.run(questions, samples=3, temperature=0)
+    assert where == [layer.memory.data_ptr() for layer in engine.cache.layers]
+
+
+class SlowBox:
+    """Programs take so long that the order in which they are done is up to us."""
+
+    def __init__(self, box):
+        self.box, self.seconds, self.threads = box, iter([0.3, 0.01, 0.2, 0.05] * 100), ThreadPoolExecutor(8)
+
+    def submit(self, code):
+        def late(seconds):
+            time.sleep(seconds)
+            return self.box.run(code)
+        return self.threads.submit(late, next(self.seconds))
+
+
+def test_slow_programs_hold_up_nobody(taught, box, episodes):
+    """Whether they are waited for or not, and in whatever order they end, the episodes are the same."""
+    policy, tokenizer, chat = taught
+    seconds = {}
+    for exact in (True, False):
+        engine = Engine(policy, tokenizer, SlowBox(box), LIMITS, chat=chat, slots=8, exact=exact)
+        again = engine.run(draw(select("count_bits"), "sft", 6, (1,)), samples=4, temperature=0.8, seed=1)
+        assert [e.ids for e in again] == [e.ids for e in episodes]
+        seconds[exact] = engine.seconds_waiting
+    assert seconds[False] < seconds[True]
+
+
+def test_merged_weights_sample_the_same(tokenizer, chat, box):
+    """LoRA on NF4: a merged float32 copy gives the policy's own log-probs, before and after an update."""
+    peft = pytest.importorskip("peft")
+    plain = build(tokenizer)
+    torch.manual_seed(1)
+    policy = peft.get_peft_model(plain, peft.LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False)).eval()
+    engine = Engine(policy, tokenizer, box, Limits(turn_tokens=12), chat=chat, merged=Merged(policy, torch.float32))
+    questions = draw(select("tiny"), "sft", 4, (1,))
+    for _ in range(2):
+        episodes = engine.run(questions, temperature=1.0)
+        ids, mask = pad([e.ids for e in episodes]), pad([e.mask for e in episodes])
+        with torch.no_grad():
+            logprobs, _ = score(policy, ids, mask)
+        assert torch.allclose(logprobs, pad([e.logprobs for e in episodes]), atol=1e-3)
+        with torch.no_grad():
+            for parameter in policy.parameters():
+                if parameter.requires_grad:
+                    parameter += 0.05 * torch.randn_like(parameter)
+
+
+def test_importance_weights_are_ratios_up_to_the_cap():
+    old, sampled = torch.tensor([[-1.0, -2.0, -9.0]]), torch.tensor([[-1.5, -1.0, 0.0]])
+    weights = importance_weights(old, sampled, torch.tensor([[1, 1, 0]]), cap=1.5)
+    assert torch.allclose(weights, torch.tensor([[1.5, 0.36788, 1.0]]), atol=1e-4)
+
+
+@pytest.mark.parametrize("slots", [1, 3, 32])
+def test_greedy_turns_after_results_are_those_of_generate(taught, box, slots):
+    policy, tokenizer, chat = taught
+    questions = draw(select("count_bits"), "sft", 8, (1,))
+    questions[2] = dataclasses.replace(questions[2], prompt="Hello. " * 30 + questions[2].prompt)
+    episodes = Engine(policy, tokenizer, box, LIMITS, chat=chat, slots=slots).run(questions, temperature=0)
+    assert any(len(e.turns) > 1 for e in episodes)
+    for episode in episodes:
+        for turn in episode.turns:
+            before = torch.tensor([episode.ids[:turn.start]])
+            expected = policy.generate(before, attention_mask=torch.ones_like(before), do_sample=False,
+                                       max_new_tokens=turn.end - turn.start, eos_token_id=list(chat.stop_ids),
+                                       pad_token_id=0)
+            assert episode.ids[turn.start:turn.end] == expected[0, turn.start:].tolist()
+
+
+@pytest.mark.parametrize("quantize", ["none", "nf4"])
+def test_weights_are_unpacked_and_merged(quantize):
+    policy, _ = load("tiny", quantize=quantize, lora_rank=4, dtype="float32")
+    with torch.no_grad():
+        for name, parameter in policy.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(std=0.1)
+    copy = Merged(policy, torch.float32).policy
+    ids = torch.arange(5, 25)[None]
+    with torch.no_grad():
+        assert torch.allclose(copy(ids).logits, policy(ids).logits, atol=2e-2 if quantize == "nf4" else 1e-4)
+        with policy.disable_adapter():
+            assert not torch.allclose(copy(ids).logits, policy(ids).logits, atol=0.1)
