@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+import parallel
 import sandbox as sandboxes
 from chat import Chat, ChatError
 from models import ModelError, exists, load, make_parser, positive, preset, run_name, write_json
@@ -61,7 +62,7 @@ def summary(episodes: list[Episode]) -> dict:
 def evaluate(engine: Engine, questions: list[Question], *, samples: int = 1, temperature: float, top_p: float = 1.0,
              seed: int = 0, name: str = "evaluation") -> tuple[dict, list[Episode]]:
     """(summary, episodes) for these questions, under a progress bar. The same seed gives the same numbers."""
-    with tqdm(total=len(questions) * samples, desc=name, unit="") as bar:
+    with tqdm(total=len(questions) * samples // parallel.size(), desc=name, unit="", disable=parallel.rank() > 0) as bar:
         right = done = 0
 
         def on_end(episode: Episode) -> None:
@@ -70,7 +71,13 @@ def evaluate(engine: Engine, questions: list[Question], *, samples: int = 1, tem
             bar.update()
             bar.set_postfix(accuracy=f"{right / done:.2f}", refresh=False)
 
-        episodes = engine.run(questions, samples, temperature=temperature, top_p=top_p, seed=seed, on_end=on_end)
+        def on_restart() -> None:
+            nonlocal right, done
+            right = done = 0
+            bar.reset()
+
+        episodes = parallel.rollouts(engine, questions, samples, temperature=temperature, top_p=top_p, seed=seed,
+                                     on_end=on_end, on_restart=on_restart)
     return summary(episodes), episodes
 
 

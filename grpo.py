@@ -26,9 +26,11 @@ import torch
 from tqdm import tqdm
 
 import evaluate
+import parallel
 import sandbox as sandboxes
 import sft
 from chat import ChatError
+from memory import accumulate
 from models import (
     ModelError,
     Reference,
@@ -38,13 +40,12 @@ from models import (
     make_parser,
     positive,
     run_name,
-    save,
     score,
     write_json,
 )
 from rollout import STOPS, Engine, Episode
 from runs import Run, RunError, command, fail, stoppable, trained_parameters
-from sft import make_optimizers, micro_batches, pad, training_mask
+from sft import make_optimizers, pad, training_mask
 from tasks import TaskError, draw, select
 
 
@@ -142,6 +143,9 @@ def train_on(policy, reference: Reference | None, optimizer, episodes: list[Epis
              "token": sum(sum(e.mask) for e, out in zip(episodes, dropped) if not out)}
     totals = {"loss": 0.0, "tokens": 0, "clipped": 0, "kl": 0.0, "abs_difference": 0.0, "entropy": 0.0, "grad_norm": 0.0}
     old: dict[int, torch.Tensor] = {}
+    # Several GPUs: each trains on its share, and the gradients are added up.
+    own = set(sorted(live, key=lambda i: len(episodes[i].ids))[parallel.rank()::parallel.size()])
+    parameters = trained_parameters(policy).values()
     policy.train()
     updates = 0
     for epoch in range(args.epochs):
@@ -151,8 +155,10 @@ def train_on(policy, reference: Reference | None, optimizer, episodes: list[Epis
         for start in range(0, len(order), size):
             chosen = order[start:start + size]
             scale = len(chosen) / len(live)  # a mini-batch is this share of the step
-            for group in micro_batches([len(episodes[i].ids) for i in chosen], args.micro_tokens):
-                group = [chosen[i] for i in group]
+            mine = [i for i in chosen if i in own]
+
+            def backward(group: list[int], mine=mine, scale=scale) -> dict:
+                group = [mine[i] for i in group]
                 masks = [training_mask(episodes[i].mask, args.train_on_code_output) for i in group]
                 ids, mask = pad([episodes[i].ids for i in group], device), pad(masks, device)
                 logprobs, entropy = score(policy, ids, mask, args.temperature)
@@ -172,11 +178,14 @@ def train_on(policy, reference: Reference | None, optimizer, episodes: list[Epis
                     aggregate=args.aggregate, max_length=args.episode_tokens,
                     normalizer=max(1, count[args.aggregate]) * scale)
                 loss.backward()
-                totals["loss"] += loss.item()
-                totals["entropy"] += entropy.sum().item()
-                for name, value in stats.items():
-                    totals[name] += value
-            norm = torch.nn.utils.clip_grad_norm_(trained_parameters(policy).values(), args.max_grad_norm)
+                return {**stats, "loss": loss.item(), "entropy": entropy.sum().item()}
+
+            sums, args.micro_tokens = accumulate([len(episodes[i].ids) for i in mine], args.micro_tokens, backward,
+                                                 parameters)
+            parallel.sum_gradients(parameters)
+            for name, value in parallel.totals(sums).items():
+                totals[name] += value
+            norm = torch.nn.utils.clip_grad_norm_(parameters, args.max_grad_norm)
             for one in optimizer:
                 one.step()
                 one.zero_grad(set_to_none=True)
@@ -186,7 +195,8 @@ def train_on(policy, reference: Reference | None, optimizer, episodes: list[Epis
     tokens, updates = max(1, totals["tokens"]), max(1, updates)
     return {"loss": totals["loss"] / updates, "entropy": totals["entropy"] / tokens, "kl": totals["kl"] / tokens,
             "clip_share": totals["clipped"] / tokens, "logprob_error": totals["abs_difference"] / tokens,
-            "grad_norm": totals["grad_norm"] / updates, "trained_tokens": totals["tokens"]}
+            "grad_norm": totals["grad_norm"] / updates, "trained_tokens": totals["tokens"],
+            "micro_tokens": args.micro_tokens}
 
 
 def rollout_metrics(episodes: list[Episode], advantages: torch.Tensor, groups: torch.Tensor) -> dict:
@@ -209,15 +219,15 @@ def train(policy, reference: Reference | None, engine: Engine, run: Run, args) -
     tasks = select(args.tasks)
     optimizer = make_optimizers(policy, "adamw", args.lr)
     start = run.restore(policy, optimizer)
-    bar = tqdm(total=args.steps, initial=start, desc="GRPO", unit="step")
+    bar = tqdm(total=args.steps, initial=start, desc="GRPO", unit="step", disable=parallel.rank() > 0)
     finished = start >= args.steps
     with stoppable() as stopped:
         for step in range(start, args.steps):
             began = time.perf_counter()
             waited = engine.seconds_waiting
             questions = draw(tasks, "rl", args.questions, args.levels, start=step * args.questions)
-            episodes = engine.run(questions, args.samples, temperature=args.temperature,
-                                  seed=args.seed * 1_000_003 + step)
+            episodes = parallel.rollouts(engine, questions, args.samples, temperature=args.temperature,
+                                         seed=args.seed * 1_000_003 + step)
             sampled = time.perf_counter()
             for episode in episodes:
                 episode.reward = REWARDS[args.reward](episode)
@@ -237,10 +247,11 @@ def train(policy, reference: Reference | None, engine: Engine, run: Run, args) -
             bar.set_postfix(reward=f"{metrics['reward']:.2f}", code=f"{metrics['code_share']:.2f}",
                             calls=f"{metrics['calls']:.2f}", dead=f"{metrics['dead_groups']:.2f}",
                             tok_s=f"{metrics['tokens_per_second']:.0f}")
-            finished = step + 1 == args.steps
-            if (step + 1) % args.save_every == 0 or finished or stopped():
+            finished, stop = step + 1 == args.steps, parallel.any_rank(stopped())
+            if (step + 1) % args.save_every == 0 or finished or stop:
+                run.keep_best(policy, engine.tokenizer, step + 1)
                 run.checkpoint(policy, optimizer, step + 1)
-            if stopped():
+            if stop:
                 break
     bar.close()
     return finished
@@ -336,7 +347,7 @@ def main(argv: list[str] | None = None) -> dict | None:
         if not train(policy, reference, engine, run, args):
             print(f"Stopped. Go on with: python grpo.py --model {args.model} --out {args.out} --resume")
             raise SystemExit(130)
-        save(policy, tokenizer, run.folder)
+        run.save(policy, tokenizer)
         if held_out:
             results["after GRPO"], episodes = evaluate.evaluate(
                 engine, held_out, temperature=args.eval_temperature, name="after")

@@ -18,6 +18,7 @@ The full logits (B, T, V) would be the largest tensor of all by far (paper.md pi
 import argparse
 import copy
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -34,6 +35,9 @@ from chat import MODES, PROMPTS, RESULTS, head_prompt
 from tasks import select
 from tasks_kit import BOYS, GIRLS, WORDS
 from trajectories import WORDINGS, block
+
+# On a CPU bitsandbytes says at import that an optional package for faster inference is missing: nobody needs to know.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 # What all pretrained models share. Learning rates: the paper trains all parameters (RL at 1e-6); LoRA wants 10 to 100
 # times as much (paper.md pitfall 24), so 1e-5 for RL and 1e-4 for SFT. KL, group size, temperature: the paper's.
@@ -242,7 +246,7 @@ def load(model: str, *, checkpoint_folder: Path | None = None, dtype: str = "bfl
     torch.manual_seed(seed)
     if trainable and lora_rank == 0:
         dtype = "float32"  # bfloat16 has 8 bits of precision: an update of a thousandth would be rounded away
-    full = checkpoint_folder and (checkpoint_folder / "model")
+    full = checkpoint_folder and saved(checkpoint_folder, "model")
     source = str(full) if full and full.is_dir() else preset(model)["hub"]
     if source is None or random_weights:
         policy, tokenizer = _from_nothing(model, layers, dtype, quantize, device)
@@ -250,7 +254,7 @@ def load(model: str, *, checkpoint_folder: Path | None = None, dtype: str = "bfl
         policy, tokenizer = _from_weights(source, dtype, quantize, device)
     if gradient_checkpointing and trainable:
         policy.gradient_checkpointing_enable({"use_reentrant": False})
-    adapter = checkpoint_folder and (checkpoint_folder / "adapter")
+    adapter = checkpoint_folder and saved(checkpoint_folder, "adapter")
     if adapter and adapter.is_dir():
         from peft import PeftModel
         policy = PeftModel.from_pretrained(policy, str(adapter), is_trainable=trainable)
@@ -298,6 +302,11 @@ def _from_weights(source: str, dtype: str, quantize: str, device: str, tokenizer
         first_line = str(error).strip().splitlines()[0]
         raise ModelError(f"cannot load {source!r}: {first_line} (no network? give --model a local folder, or tiny)"
                          ) from None
+    for module in policy.modules():
+        # bitsandbytes repacks 4-bit weights for its AVX-512 kernel at the first forward in eval mode. Packed weights
+        # cannot be trained through, and sampler and trainer would compute differently (paper.md pitfall 8).
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
     return policy, tokenizer
 
 
@@ -318,7 +327,7 @@ def _tokenizer(source: str):
 def save(policy, tokenizer, folder: Path) -> None:
     """Write adapter/ (PEFT) or model/ under a stage's run folder: to a temporary name first, then renamed."""
     name = "adapter" if hasattr(policy, "peft_config") else "model"
-    fresh, final, old = folder / f"{name}.new", folder / name, folder / f"{name}.old"
+    fresh, final, old = folder / f"{name}.new", saved(folder, name), folder / f"{name}.old"
     shutil.rmtree(fresh, ignore_errors=True)
     extra = {"selected_adapters": ["default"]} if name == "adapter" else {}
     policy.save_pretrained(str(fresh), **extra)
@@ -330,9 +339,18 @@ def save(policy, tokenizer, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def saved(folder: Path, name: str) -> Path:
+    """folder/name as `save` has written it; killed between its two renames, the older one is put back."""
+    final, old = folder / name, folder / f"{name}.old"
+    if not final.exists() and old.exists():
+        os.replace(old, final)
+    return final
+
+
 def exists(folder: Path) -> bool:
     """Is there a saved policy in this run folder?"""
-    return (folder / "adapter" / "adapter_config.json").is_file() or (folder / "model" / "config.json").is_file()
+    return (saved(folder, "adapter") / "adapter_config.json").is_file() or (
+        saved(folder, "model") / "config.json").is_file()
 
 
 # ------------------------------------------------------------------------------------------------------- scoring
@@ -355,14 +373,21 @@ def token_logprobs(logits: torch.Tensor, ids: torch.Tensor, temperature: float =
     """(logprobs, entropy) of shape ids.shape. logits (..., V) at a place already predict the id at that place.
 
     Computed in float32 (float64 for float64 logits), of the distribution that was sampled: logits / temperature.
+    The entropy is a statistic: it carries no gradient, which would cost several more copies of the logits.
     """
-    logits = (logits if logits.dtype == torch.float64 else logits.float()) / temperature
-    logprobs = F.log_softmax(logits, dim=-1)
-    entropy = -(logprobs.exp() * logprobs.clamp_min(-1e4)).sum(-1)  # a logit of -inf counts 0, not NaN
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    logprobs = F.log_softmax(logits if temperature == 1 else logits / temperature, dim=-1)
+    with torch.no_grad():
+        entropy = -logprobs.exp().mul_(logprobs.clamp_min(-1e4)).sum(-1)  # a logit of -inf counts 0, not NaN
     return logprobs.gather(-1, ids.unsqueeze(-1)).squeeze(-1), entropy
 
 
-def score(policy, ids: torch.Tensor, mask: torch.Tensor, temperature: float = 1.0, chunk: int = 1024
+def logits_chunk(vocabulary: int) -> int:
+    """Positions whose logits exist at the same time: 128 MiB in float32 at most (220 positions of Qwen2.5)."""
+    return max(1, min(1024, 2**25 // vocabulary))
+
+
+def score(policy, ids: torch.Tensor, mask: torch.Tensor, temperature: float = 1.0, chunk: int | None = None
           ) -> tuple[torch.Tensor, torch.Tensor]:
     """(logprobs, entropy), each (B, T): of token ids[b, t] given what stands before it, where mask[b, t]; 0 elsewhere.
 
@@ -373,6 +398,7 @@ def score(policy, ids: torch.Tensor, mask: torch.Tensor, temperature: float = 1.
     trained = mask[:, 1:].bool()  # token t is predicted at position t-1; the first token never is
     states, targets = hidden[trained], ids[:, 1:][trained]  # (N, H), (N,)
     head = unwrap(policy).get_output_embeddings()
+    chunk = chunk or logits_chunk(head.weight.shape[0])
 
     def read(states, targets):
         return token_logprobs(head(states), targets, temperature)
@@ -387,7 +413,7 @@ def score(policy, ids: torch.Tensor, mask: torch.Tensor, temperature: float = 1.
     if not parts:
         return empty + 0 * states.sum(), empty
     logprobs, entropy = (torch.cat(values).float() for values in zip(*parts))
-    return empty.masked_scatter(where, logprobs), empty.masked_scatter(where, entropy.detach())
+    return empty.masked_scatter(where, logprobs), empty.masked_scatter(where, entropy)
 
 
 class Reference:

@@ -222,10 +222,13 @@ class Engine:
         self.seconds_waiting = 0.0
 
     def run(self, questions: Iterable[Question], samples: int = 1, *, temperature: float = 1.0, top_p: float = 1.0,
-            seed: int = 0, on_token: Callable[[Episode, int], None] | None = None,
+            seed: int = 0, first: int = 0, on_token: Callable[[Episode, int], None] | None = None,
             on_turn: Callable[[Episode, Turn], None] | None = None,
             on_end: Callable[[Episode], None] | None = None) -> list[Episode]:
-        """Episodes in order: all samples of the first question, then of the second, and so on."""
+        """Episodes in order: all samples of the first question, then of the second, and so on.
+
+        first: the number of the first episode, where these are a part of more (random numbers go by it).
+        """
         if self.policy.training:
             raise ValueError("rollouts need policy.eval(): training mode switches dropout on and the cache off")
         episodes = []
@@ -234,7 +237,7 @@ class Engine:
             for _ in range(samples):
                 episodes.append(Episode(question, list(prompt), [0] * len(prompt), [0.0] * len(prompt)))
         queue = deque(Row(episode, number, list(episode.ids), turn_start=len(episode.ids))
-                      for number, episode in enumerate(episodes))
+                      for number, episode in enumerate(episodes, first))
         slots = min(self.slots, len(episodes))
         cache = SlotCache(self.policy, slots, self.limits.episode_tokens) if episodes else None
         rows: list[Row] = []  # row i occupies slot i
