@@ -152,6 +152,7 @@ def main(argv: list[str] | None = None) -> dict:
     """Run the command. Bad input: one line, exit code 2."""
     try:
         args = parse(argv)
+        args.device = parallel.start(args.device)
         folder = None if args.base else args.run or newest(args.model)
         if args.run and not exists(args.run):
             fail(f"{args.run} holds no policy: give a stage's folder, such as runs/tiny/sft")
@@ -172,7 +173,7 @@ def main(argv: list[str] | None = None) -> dict:
     print(table({str(folder or args.model): result}))
     print("\nOne episode:\n" + show(episodes[0]))
     out = args.out or (folder / "eval.json" if folder else None)
-    if out:
+    if out and parallel.rank() == 0:
         write_json(out, result)
         print(f"\nwritten to {out}")
     return result

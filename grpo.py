@@ -3,6 +3,7 @@
     python grpo.py                     the tiny model on this machine, warm start included (about 6 minutes)
     python grpo.py --model 3b          QLoRA on one GPU
     python grpo.py --resume            goes on after Ctrl-C or a crash
+    torchrun --nproc_per_node 4 grpo.py --model 7b                        on four GPUs (parallel.py)
 
 One step: draw questions, sample a group of G episodes for each, reward every episode by rule, and compare within the
 group. No critic: the group's mean is the baseline.
@@ -41,7 +42,6 @@ from models import (
     positive,
     run_name,
     score,
-    write_json,
 )
 from rollout import STOPS, Engine, Episode
 from runs import Run, RunError, command, fail, stoppable, trained_parameters
@@ -327,7 +327,8 @@ def main(argv: list[str] | None = None) -> dict | None:
         args = parse(argv)
         select(args.tasks)
         check_arguments(args.quantize, args.lora_rank)
-        run = Run(args.out, vars(args), args.resume, args.overwrite)
+        args.device = parallel.start(args.device)
+        run = parallel.first_then_others(lambda: Run(args.out, vars(args), args.resume, args.overwrite))
         warm = starting_point(args)
         policy, tokenizer = load(args.model, checkpoint_folder=warm, dtype=args.dtype, quantize=args.quantize,
                                  lora_rank=args.lora_rank, random_weights=args.random_weights, layers=args.layers,
@@ -354,7 +355,7 @@ def main(argv: list[str] | None = None) -> dict | None:
     if not held_out:
         print(f"GRPO: {args.steps} steps; saved in {run.folder}")
         return None
-    write_json(run.folder / "eval.json", results)
+    run.write("eval.json", results)
     print("\n" + evaluate.table(results))
     shown = next((e for e in episodes if e.correct and e.calls), episodes[0])
     print(f"\nOne episode after GRPO:\n{evaluate.show(shown)}\n\nSaved in {run.folder}")

@@ -8,7 +8,9 @@ too. Rank 0 alone writes and prints.
 
 Run by itself a script is rank 0 of 1, and every function here does nothing.
 """
+import atexit
 import os
+import sys
 from collections.abc import Iterable
 from datetime import timedelta
 
@@ -30,14 +32,16 @@ def size() -> int:
 
 def start(device: str) -> str:
     """Join the other processes if torchrun started this one; the device of this rank."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         return device
     if device.startswith("cuda"):
         device = f"cuda:{os.environ['LOCAL_RANK']}"
         torch.cuda.set_device(device)
-    if not dist.is_initialized():
-        # Rank 0 may run many programs for the warm start's conversations while the others wait.
-        dist.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=timedelta(hours=4))
+    # Rank 0 may run many programs for the warm start's conversations while the others wait.
+    dist.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=timedelta(hours=4))
+    atexit.register(dist.destroy_process_group)
+    if rank() > 0:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (for the rest of the process)
     return device
 
 

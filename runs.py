@@ -66,6 +66,8 @@ class Run:
     def __init__(self, folder: Path, config: dict, resume: bool = False, overwrite: bool = False):
         self.folder, self.config = folder, json.loads(json.dumps(config, default=str))
         self.writes, self.last = parallel.rank() == 0, 0  # last: finished steps of the last checkpoint
+        if not self.writes:
+            return
         used = (folder / "config.json").exists()
         if used and not resume and not overwrite:
             raise RunError(f"{folder} already holds a run: --resume goes on with it, --overwrite starts again, "
@@ -74,8 +76,6 @@ class Run:
             raise RunError(f"there is no run to resume in {folder}")
         if resume:
             self._same_settings()
-        if not self.writes:
-            return
         try:
             if overwrite and used:
                 shutil.rmtree(folder)
@@ -163,6 +163,12 @@ class Run:
                 os.replace(fresh, self.folder / name)
         self.last = state["step"]
         return self.last
+
+    def write(self, name: str, value) -> None:
+        """Write a JSON file."""
+        if self.writes:
+            with writing(self.folder / name):
+                write_json(self.folder / name, value)
 
     def save(self, policy, tokenizer) -> None:
         """Save the policy of the finished run."""

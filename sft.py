@@ -37,7 +37,7 @@ from models import (
     score,
     token_logprobs,
 )
-from runs import Run, RunError, command, fail, read_jsonl, stoppable, trained_parameters
+from runs import Run, RunError, command, fail, read_jsonl, stoppable, trained_parameters, writing
 from tasks import TaskError, draw, select
 from trajectories import encode, make
 
@@ -199,8 +199,9 @@ def conversations(args: argparse.Namespace, chat: Chat, run: Run) -> list[dict]:
         made = make(draw(tasks, "sft", wanted, args.levels), chat, box, text_share=args.text_share,
                     multi_share=args.multi_share, per_task=args.per_task, keep_wrong=args.keep_wrong, progress=bar)
     fresh = run.folder / "data.jsonl.new"
-    fresh.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in made), "utf-8")
-    fresh.replace(saved)
+    with writing(saved):
+        fresh.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in made), "utf-8")
+        fresh.replace(saved)
     return made
 
 
@@ -210,12 +211,13 @@ def main(argv: list[str] | None = None) -> bool:
         args = parse(argv)
         check_arguments(args.quantize, args.lora_rank)
         select(args.tasks)
-        run = Run(args.out, vars(args), args.resume, args.overwrite)
+        args.device = parallel.start(args.device)
+        run = parallel.first_then_others(lambda: Run(args.out, vars(args), args.resume, args.overwrite))
         policy, tokenizer = load(args.model, dtype=args.dtype, quantize=args.quantize, lora_rank=args.lora_rank,
                                  random_weights=args.random_weights, layers=args.layers, device=args.device,
                                  gradient_checkpointing=args.gradient_checkpointing, seed=args.seed)
         chat = Chat(tokenizer, args.mode, args.style, args.answer_format)
-        data = conversations(args, chat, run)
+        data = parallel.first_then_others(lambda: conversations(args, chat, run))
     except (ModelError, RunError, TaskError, ChatError, sandboxes.SandboxError, ValueError) as error:
         fail(error)
     examples = [encode(chat, record["messages"]) for record in data]
