@@ -210,8 +210,8 @@ def numbers(folder):
     return [{k: v for k, v in line.items() if "second" not in k} for line in read_jsonl(folder / "metrics.jsonl")]
 
 
-@pytest.mark.parametrize("script, flags, steps", [
-    ("grpo.py", SMALL, 9), ("sft.py", ["--batch", "4", "--per-task", "6", "--save-every", "2"], 9)])
+@pytest.mark.parametrize("script, flags, steps", [  # for grpo.py see test_kills.py
+    ("sft.py", ["--batch", "4", "--per-task", "6", "--save-every", "2"], 9)])
 def test_a_killed_run_resumes_as_if_nothing_had_happened(tmp_path, script, flags, steps):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 
