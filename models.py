@@ -21,13 +21,17 @@ import json
 import logging
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterable
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import torch
 import torch.nn.functional as F
+from huggingface_hub import constants
 from torch.utils.checkpoint import checkpoint
 from transformers.utils import logging as quiet
 
@@ -289,13 +293,28 @@ def _from_nothing(model: str, layers: int | None, dtype: str, quantize: str, dev
     return policy, tokenizer
 
 
+def hub_reachable(seconds: float = 10.0) -> bool:
+    """Does the model hub take connections? (The hub's own client tries for most of a minute before it gives up.)"""
+    hub = urlsplit(constants.ENDPOINT)
+    if getproxies().get(hub.scheme):
+        return True  # behind a proxy only a whole request would tell
+    try:
+        socket.create_connection((hub.hostname, hub.port or (80 if hub.scheme == "http" else 443)), seconds).close()
+    except OSError:
+        return False
+    return True
+
+
 def _from_weights(source: str, dtype: str, quantize: str, device: str, tokenizer=None):
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
     stored = {"nf4": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True,
                       "bnb_4bit_compute_dtype": getattr(torch, dtype)}, "int8": {"load_in_8bit": True}}
     extra = {"quantization_config": BitsAndBytesConfig(**stored[quantize])} if quantize != "none" else {}
+    # Without network a model that was downloaded before still loads, and any other one fails at once.
+    local = Path(source).is_dir() or constants.HF_HUB_OFFLINE or not hub_reachable()
+    extra["local_files_only"] = local
     try:
-        tokenizer = tokenizer or _tokenizer(source)
+        tokenizer = tokenizer or _tokenizer(source, local)
         policy = AutoModelForCausalLM.from_pretrained(source, dtype=getattr(torch, dtype), device_map={"": device},
                                                       attn_implementation="sdpa", **extra)
     except (OSError, ValueError) as error:
@@ -310,7 +329,7 @@ def _from_weights(source: str, dtype: str, quantize: str, device: str, tokenizer
     return policy, tokenizer
 
 
-def _tokenizer(source: str):
+def _tokenizer(source: str, local: bool = True):
     """The tokenizer of a hub model or folder, exactly as saved.
 
     AutoTokenizer replaces the pre-tokenizer of *any* tokenizer beside a qwen2 configuration by Qwen's own (seen with
@@ -321,7 +340,7 @@ def _tokenizer(source: str):
     if config.is_file() and json.loads(config.read_text()).get("tokenizer_class") in ("TokenizersBackend",
                                                                                       "PreTrainedTokenizerFast"):
         return PreTrainedTokenizerFast.from_pretrained(source)
-    return AutoTokenizer.from_pretrained(source)
+    return AutoTokenizer.from_pretrained(source, local_files_only=local)
 
 
 def save(policy, tokenizer, folder: Path) -> None:

@@ -4,6 +4,8 @@
     python r1ci.py ask "How many times does the letter r occur in strawberry?"
     python r1ci.py tasks                    all tasks; `tasks game24 --seed 3 --level 4` shows one question,
                                             `tasks --audit` checks them all
+    python r1ci.py plan --model 7b --gpu-memory 24      what will be in memory, and what fits
+    python r1ci.py export --run runs/3b/grpo --out r1ci-3b      the trained model as one ordinary folder
 """
 import argparse
 import sys
@@ -12,7 +14,9 @@ from pathlib import Path
 import torch
 
 import evaluate
+import export
 import grpo
+import plan
 import sandbox as sandboxes
 import tasks_audit
 from chat import ChatError
@@ -127,7 +131,7 @@ def run_command(argv: list[str]) -> None:
     grpo.main(argv)
 
 
-COMMANDS = {"run": run_command, "ask": ask_command, "tasks": tasks_command}
+COMMANDS = {"run": run_command, "ask": ask_command, "tasks": tasks_command, "plan": plan.main, "export": export.main}
 
 
 def main(argv: list[str] | None = None) -> None:
