@@ -20,6 +20,7 @@ per batch and beta this small the difference does not matter, and it is what the
 """
 import argparse
 import random
+import sys
 import time
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from tqdm import tqdm
 
 import evaluate
 import parallel
+import plan
 import sandbox as sandboxes
 import sft
 from chat import ChatError
@@ -328,6 +330,7 @@ def main(argv: list[str] | None = None) -> dict | None:
         select(args.tasks)
         check_arguments(args.quantize, args.lora_rank)
         args.device = parallel.start(args.device)
+        plan.set_defaults(args, sys.argv[1:] if argv is None else argv, args.questions * args.samples)
         run = parallel.first_then_others(lambda: Run(args.out, vars(args), args.resume, args.overwrite))
         warm = starting_point(args)
         policy, tokenizer = load(args.model, checkpoint_folder=warm, dtype=args.dtype, quantize=args.quantize,

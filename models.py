@@ -305,22 +305,37 @@ def hub_reachable(seconds: float = 10.0) -> bool:
     return True
 
 
+def config_of(source: str):
+    """The configuration of a hub model or folder. Raises ModelError."""
+    from transformers import AutoConfig
+    try:
+        return AutoConfig.from_pretrained(source, local_files_only=_local(source))
+    except (OSError, ValueError) as error:
+        raise _cannot_load(source, error) from None
+
+
+def _local(source: str) -> bool:
+    """Look on this machine only? Without network a model that was downloaded before loads, any other fails at once."""
+    return Path(source).is_dir() or constants.HF_HUB_OFFLINE or not hub_reachable()
+
+
+def _cannot_load(source: str, error: Exception) -> ModelError:
+    first_line = str(error).strip().splitlines()[0]
+    return ModelError(f"cannot load {source!r}: {first_line} (no network? give --model a local folder, or tiny)")
+
+
 def _from_weights(source: str, dtype: str, quantize: str, device: str, tokenizer=None):
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
     stored = {"nf4": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True,
                       "bnb_4bit_compute_dtype": getattr(torch, dtype)}, "int8": {"load_in_8bit": True}}
     extra = {"quantization_config": BitsAndBytesConfig(**stored[quantize])} if quantize != "none" else {}
-    # Without network a model that was downloaded before still loads, and any other one fails at once.
-    local = Path(source).is_dir() or constants.HF_HUB_OFFLINE or not hub_reachable()
-    extra["local_files_only"] = local
+    extra["local_files_only"] = local = _local(source)
     try:
         tokenizer = tokenizer or _tokenizer(source, local)
         policy = AutoModelForCausalLM.from_pretrained(source, dtype=getattr(torch, dtype), device_map={"": device},
                                                       attn_implementation="sdpa", **extra)
     except (OSError, ValueError) as error:
-        first_line = str(error).strip().splitlines()[0]
-        raise ModelError(f"cannot load {source!r}: {first_line} (no network? give --model a local folder, or tiny)"
-                         ) from None
+        raise _cannot_load(source, error) from None
     for module in policy.modules():
         # bitsandbytes repacks 4-bit weights for its AVX-512 kernel at the first forward in eval mode. Packed weights
         # cannot be trained through, and sampler and trainer would compute differently (paper.md pitfall 8).
