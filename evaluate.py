@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+import parallel
 import sandbox as sandboxes
 from chat import Chat, ChatError
 from models import (
@@ -73,7 +74,7 @@ def summary(episodes: list[Episode]) -> dict:
 def evaluate(engine: Engine, questions: list[Question], *, samples: int = 1, temperature: float, top_p: float = 1.0,
              seed: int = 0, name: str = "evaluation") -> tuple[dict, list[Episode]]:
     """(summary, episodes) for these questions, under a progress bar. The same seed gives the same numbers."""
-    with tqdm(total=len(questions) * samples, desc=name, unit="") as bar:
+    with tqdm(total=len(questions) * samples // parallel.size(), desc=name, unit="", disable=parallel.rank() > 0) as bar:
         right = done = 0
 
         def on_end(episode: Episode) -> None:
@@ -82,7 +83,13 @@ def evaluate(engine: Engine, questions: list[Question], *, samples: int = 1, tem
             bar.update()
             bar.set_postfix(accuracy=f"{right / done:.2f}", refresh=False)
 
-        episodes = engine.run(questions, samples, temperature=temperature, top_p=top_p, seed=seed, on_end=on_end)
+        def on_restart() -> None:
+            nonlocal right, done
+            right = done = 0
+            bar.reset()
+
+        episodes = parallel.rollouts(engine, questions, samples, temperature=temperature, top_p=top_p, seed=seed,
+                                     on_end=on_end, on_restart=on_restart)
     return summary(episodes), episodes
 
 
@@ -162,6 +169,7 @@ def main(argv: list[str] | None = None) -> dict:
     """Run the command. Bad input: one line, exit code 2."""
     try:
         args = parse(argv)
+        args.device = parallel.start(args.device)
         folder = None if args.base else args.run or newest(args.model)
         if args.run and not exists(args.run):
             fail(f"{args.run} holds no policy: give a stage's folder, such as runs/tiny/sft")
@@ -182,7 +190,7 @@ def main(argv: list[str] | None = None) -> dict:
     print(table({str(folder or args.model): result}))
     print("\nOne episode:\n" + show(episodes[0]))
     out = args.out or (folder / "eval.json" if folder else None)
-    if out:
+    if out and parallel.rank() == 0:
         write_json(out, result)
         print(f"\nwritten to {out}")
     return result

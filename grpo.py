@@ -4,6 +4,7 @@
     python grpo.py --model 3b          QLoRA on one GPU
     python grpo.py --algorithm ppo     the same loop with a critic (ppo.py); reinforce: leave-one-out baseline
     python grpo.py --resume            goes on after Ctrl-C or a crash
+    torchrun --nproc_per_node 4 grpo.py --model 7b                        on four GPUs (parallel.py)
 
 One step: draw questions, sample a group of G episodes for each, reward every episode by rule, and compare within the
 group. No critic: the group's mean is the baseline.
@@ -20,6 +21,7 @@ per batch and beta this small the difference does not matter, and it is what the
 """
 import argparse
 import random
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -28,10 +30,13 @@ import torch
 from tqdm import tqdm
 
 import evaluate
+import parallel
+import plan
 import ppo
 import sandbox as sandboxes
 import sft
 from chat import ChatError
+from memory import accumulate
 from models import (
     ModelError,
     Reference,
@@ -41,14 +46,12 @@ from models import (
     make_parser,
     positive,
     run_name,
-    save,
     score,
-    write_json,
 )
 from ppo import Critic, in_batches
 from rollout import STOPS, Engine, Episode
 from runs import Run, RunError, command, fail, stoppable, trained_parameters
-from sft import make_optimizers, micro_batches, pad, training_mask
+from sft import make_optimizers, pad, training_mask
 from tasks import TaskError, draw, select
 
 
@@ -185,15 +188,18 @@ def train_on(policy, reference: Reference | None, optimizer, episodes: list[Epis
     old, sampled = old_logprobs(policy, episodes, masks, args)
     correction = {}
     if args.importance_cap:
-        own = pad([episode.mask for episode in episodes])
-        weights = importance_weights(old, sampled, own, args.importance_cap)
+        sampled_tokens = pad([episode.mask for episode in episodes])
+        weights = importance_weights(old, sampled, sampled_tokens, args.importance_cap)
         advantages = weights * (advantages[:, None] if advantages.ndim == 1 else advantages)
-        correction = {"logprob_error": (old - sampled)[own.bool()].abs().mean().item(),
-                      "importance_weight": weights[own.bool()].mean().item()}
+        correction = {"logprob_error": (old - sampled)[sampled_tokens.bool()].abs().mean().item(),
+                      "importance_weight": weights[sampled_tokens.bool()].mean().item()}
     live = [i for i, mask in enumerate(masks) if 1 in mask and advantages[i].any()]
     dropped = sum(args.truncated == "drop" and e.stop == "length" for e in episodes)
     count = sum(map(sum, masks)) if args.aggregate == "token" else len(episodes) - dropped
     totals = {"loss": 0.0, "tokens": 0, "clipped": 0, "kl": 0.0, "abs_difference": 0.0, "entropy": 0.0, "grad_norm": 0.0}
+    # Several GPUs: each trains on its share, and the gradients are added up.
+    own = set(sorted(live, key=lambda i: len(episodes[i].ids))[parallel.rank()::parallel.size()])
+    parameters = list(trained_parameters(policy).values())
     policy.train()
     updates = 0
     for epoch in range(args.epochs):
@@ -203,14 +209,21 @@ def train_on(policy, reference: Reference | None, optimizer, episodes: list[Epis
         for start in range(0, len(order), size):
             chosen = order[start:start + size]
             divisor = max(1, count) * len(chosen) / len(live)  # a mini-batch is this share of the step
-            for group in micro_batches([len(episodes[i].ids) for i in chosen], args.micro_tokens):
-                group = [chosen[i] for i in group]
+            mine = [i for i in chosen if i in own]
+
+            def backward(group: list[int], mine=mine, divisor=divisor) -> dict:
+                group = [mine[i] for i in group]
                 loss, stats = batch_loss(policy, reference, [episodes[i].ids for i in group],
                                          [masks[i] for i in group], old[group], advantages[group], divisor, args)
                 loss.backward()
-                for name, value in stats.items():
-                    totals[name] += value
-            norm = torch.nn.utils.clip_grad_norm_(trained_parameters(policy).values(), args.max_grad_norm)
+                return stats
+
+            sums, args.micro_tokens = accumulate([len(episodes[i].ids) for i in mine], args.micro_tokens, backward,
+                                                 parameters)
+            parallel.sum_gradients(parameters)
+            for name, value in parallel.totals(sums).items():
+                totals[name] += value
+            norm = torch.nn.utils.clip_grad_norm_(parameters, args.max_grad_norm)
             for one in optimizer:
                 one.step()
                 one.zero_grad(set_to_none=True)
@@ -221,7 +234,7 @@ def train_on(policy, reference: Reference | None, optimizer, episodes: list[Epis
     return {"loss": totals["loss"] / updates, "entropy": totals["entropy"] / tokens, "kl": totals["kl"] / tokens,
             "clip_share": totals["clipped"] / tokens, "logprob_error": totals["abs_difference"] / tokens,
             "grad_norm": totals["grad_norm"] / updates, "trained_tokens": totals["tokens"],
-            **correction}
+            "micro_tokens": args.micro_tokens, **correction}
 
 
 def batch_loss(policy, reference: Reference | None, ids: list[list[int]], masks: list[list[int]],
@@ -268,14 +281,7 @@ def update(policy, reference: Reference | None, critic: Critic | None, optimizer
         advantages = ADVANTAGES[args.advantage](torch.tensor([e.reward for e in episodes]), groups)
         return advantages, train_on(policy, reference, optimizer, episodes, advantages, args)
     masks = [trained_tokens(episode, args) for episode in episodes]
-    old, sampled = old_logprobs(policy, episodes, masks, args)
-    correction = {}
-    if args.importance_cap:
-        own = pad([episode.mask for episode in episodes])
-        weights = importance_weights(old, sampled, own, args.importance_cap)
-        advantages = weights * (advantages[:, None] if advantages.ndim == 1 else advantages)
-        correction = {"logprob_error": (old - sampled)[own.bool()].abs().mean().item(),
-                      "importance_weight": weights[own.bool()].mean().item()}
+    old, _ = old_logprobs(policy, episodes, masks, args)
     advantages, targets, metrics = critic.advantages(reference, episodes, masks, old)
     # PPO's KL is in the rewards already, so its loss has no reference.
     metrics = train_on(policy, None, optimizer, episodes, advantages, args) | metrics
@@ -291,15 +297,15 @@ def train(policy, reference: Reference | None, engine: Engine, run: Run, args) -
     if critic:
         trained, optimizers = trained | critic.parameters(), [*optimizer, critic.optimizer]
     start = run.restore(trained, optimizers)
-    bar = tqdm(total=args.steps, initial=start, desc=args.algorithm.upper(), unit="step")
+    bar = tqdm(total=args.steps, initial=start, desc=args.algorithm.upper(), unit="step", disable=parallel.rank() > 0)
     finished = start >= args.steps
     with stoppable() as stopped:
         for step in range(start, args.steps):
             began = time.perf_counter()
             waited = engine.seconds_waiting
             questions = draw(tasks, "rl", args.questions, args.levels, start=step * args.questions)
-            episodes = engine.run(questions, args.samples, temperature=args.temperature,
-                                  seed=args.seed * 1_000_003 + step)
+            episodes = parallel.rollouts(engine, questions, args.samples, temperature=args.temperature,
+                                         seed=args.seed * 1_000_003 + step)
             sampled = time.perf_counter()
             for episode in episodes:
                 episode.reward = REWARDS[args.reward](episode)
@@ -318,10 +324,11 @@ def train(policy, reference: Reference | None, engine: Engine, run: Run, args) -
             bar.set_postfix(reward=f"{metrics['reward']:.2f}", code=f"{metrics['code_share']:.2f}",
                             calls=f"{metrics['calls']:.2f}", dead=f"{metrics['dead_groups']:.2f}",
                             tok_s=f"{metrics['tokens_per_second']:.0f}")
-            finished = step + 1 == args.steps
-            if (step + 1) % args.save_every == 0 or finished or stopped():
+            finished, stop = step + 1 == args.steps, parallel.any_rank(stopped())
+            if (step + 1) % args.save_every == 0 or finished or stop:
+                run.keep_best(policy, engine.tokenizer, step + 1)
                 run.checkpoint(trained, optimizers, step + 1)
-            if stopped():
+            if stop:
                 break
     bar.close()
     return finished
@@ -413,7 +420,9 @@ def main(argv: list[str] | None = None) -> dict | None:
         args = parse(argv)
         select(args.tasks)
         check_arguments(args.quantize, args.lora_rank)
-        run = Run(args.out, vars(args), args.resume, args.overwrite)
+        args.device = parallel.start(args.device)
+        plan.set_defaults(args, sys.argv[1:] if argv is None else argv, args.questions * args.samples)
+        run = parallel.first_then_others(lambda: Run(args.out, vars(args), args.resume, args.overwrite))
         warm = starting_point(args)
         policy, tokenizer = load(args.model, checkpoint_folder=warm, dtype=args.dtype, quantize=args.quantize,
                                  lora_rank=args.lora_rank, random_weights=args.random_weights, layers=args.layers,
@@ -434,14 +443,14 @@ def main(argv: list[str] | None = None) -> dict | None:
             print(f"Stopped. Go on with: python grpo.py --algorithm {args.algorithm} --model {args.model} "
                   f"--out {args.out} --resume")
             raise SystemExit(130)
-        save(policy, tokenizer, run.folder)
+        run.save(policy, tokenizer)
         if held_out:
             results[f"after {name}"], episodes = evaluate.evaluate(
                 engine, held_out, temperature=args.eval_temperature, name="after")
     if not held_out:
         print(f"{name}: {args.steps} steps; saved in {run.folder}")
         return None
-    write_json(run.folder / "eval.json", results)
+    run.write("eval.json", results)
     print("\n" + evaluate.table(results))
     shown = next((e for e in episodes if e.correct and e.calls), episodes[0])
     print(f"\nOne episode after {name}:\n{evaluate.show(shown)}\n\nSaved in {run.folder}")

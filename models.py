@@ -18,16 +18,21 @@ The full logits (B, T, V) would be the largest tensor of all by far (paper.md pi
 import argparse
 import copy
 import json
+import logging
 import os
 import shutil
+import socket
 import tempfile
 import time
 from collections.abc import Iterable
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import torch
 import torch.nn.functional as F
+from huggingface_hub import constants
 from torch.utils.checkpoint import checkpoint
 from transformers.utils import logging as quiet
 
@@ -35,6 +40,9 @@ from chat import MODES, PROMPTS, RESULTS, head_prompt
 from tasks import select
 from tasks_kit import BOYS, GIRLS, WORDS
 from trajectories import WORDINGS, block
+
+# On a CPU bitsandbytes says at import that an optional package for faster inference is missing: nobody needs to know.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 # What all pretrained models share. Learning rates: the paper trains all parameters (RL at 1e-6); LoRA wants 10 to 100
 # times as much (paper.md pitfall 24), so 1e-5 for RL and 1e-4 for SFT. KL, group size, temperature: the paper's.
@@ -270,7 +278,7 @@ def load(model: str, *, checkpoint_folder: Path | None = None, dtype: str = "bfl
     dtype = faster_dtype(device) if dtype == "auto" else dtype
     if trainable and lora_rank == 0:
         dtype = "float32"  # bfloat16 has 8 bits of precision: an update of a thousandth would be rounded away
-    full = checkpoint_folder and (checkpoint_folder / "model")
+    full = checkpoint_folder and saved(checkpoint_folder, "model")
     source = str(full) if full and full.is_dir() else preset(model)["hub"]
     if source is None or random_weights:
         policy, tokenizer = _from_nothing(model, layers, dtype, quantize, device)
@@ -278,7 +286,7 @@ def load(model: str, *, checkpoint_folder: Path | None = None, dtype: str = "bfl
         policy, tokenizer = _from_weights(source, dtype, quantize, device)
     if gradient_checkpointing and trainable:
         policy.gradient_checkpointing_enable({"use_reentrant": False})
-    adapter = checkpoint_folder and (checkpoint_folder / "adapter")
+    adapter = checkpoint_folder and saved(checkpoint_folder, "adapter")
     if adapter and adapter.is_dir():
         from peft import PeftModel
         policy = PeftModel.from_pretrained(policy, str(adapter), is_trainable=trainable)
@@ -313,23 +321,58 @@ def _from_nothing(model: str, layers: int | None, dtype: str, quantize: str, dev
     return policy, tokenizer
 
 
+def hub_reachable(seconds: float = 10.0) -> bool:
+    """Does the model hub take connections? (The hub's own client tries for most of a minute before it gives up.)"""
+    hub = urlsplit(constants.ENDPOINT)
+    if getproxies().get(hub.scheme):
+        return True  # behind a proxy only a whole request would tell
+    try:
+        socket.create_connection((hub.hostname, hub.port or (80 if hub.scheme == "http" else 443)), seconds).close()
+    except OSError:
+        return False
+    return True
+
+
+def config_of(source: str):
+    """The configuration of a hub model or folder. Raises ModelError."""
+    from transformers import AutoConfig
+    try:
+        return AutoConfig.from_pretrained(source, local_files_only=_local(source))
+    except (OSError, ValueError) as error:
+        raise _cannot_load(source, error) from None
+
+
+def _local(source: str) -> bool:
+    """Look on this machine only? Without network a model that was downloaded before loads, any other fails at once."""
+    return Path(source).is_dir() or constants.HF_HUB_OFFLINE or not hub_reachable()
+
+
+def _cannot_load(source: str, error: Exception) -> ModelError:
+    first_line = str(error).strip().splitlines()[0]
+    return ModelError(f"cannot load {source!r}: {first_line} (no network? give --model a local folder, or tiny)")
+
+
 def _from_weights(source: str, dtype: str, quantize: str, device: str, tokenizer=None):
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
     stored = {"nf4": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True,
                       "bnb_4bit_compute_dtype": getattr(torch, dtype)}, "int8": {"load_in_8bit": True}}
     extra = {"quantization_config": BitsAndBytesConfig(**stored[quantize])} if quantize != "none" else {}
+    extra["local_files_only"] = local = _local(source)
     try:
-        tokenizer = tokenizer or _tokenizer(source)
+        tokenizer = tokenizer or _tokenizer(source, local)
         policy = AutoModelForCausalLM.from_pretrained(source, dtype=getattr(torch, dtype), device_map={"": device},
                                                       attn_implementation="sdpa", **extra)
     except (OSError, ValueError) as error:
-        first_line = str(error).strip().splitlines()[0]
-        raise ModelError(f"cannot load {source!r}: {first_line} (no network? give --model a local folder, or tiny)"
-                         ) from None
+        raise _cannot_load(source, error) from None
+    for module in policy.modules():
+        # bitsandbytes repacks 4-bit weights for its AVX-512 kernel at the first forward in eval mode. Packed weights
+        # cannot be trained through, and sampler and trainer would compute differently (paper.md pitfall 8).
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
     return policy, tokenizer
 
 
-def _tokenizer(source: str):
+def _tokenizer(source: str, local: bool = True):
     """The tokenizer of a hub model or folder, exactly as saved.
 
     AutoTokenizer replaces the pre-tokenizer of *any* tokenizer beside a qwen2 configuration by Qwen's own (seen with
@@ -340,13 +383,13 @@ def _tokenizer(source: str):
     if config.is_file() and json.loads(config.read_text()).get("tokenizer_class") in ("TokenizersBackend",
                                                                                       "PreTrainedTokenizerFast"):
         return PreTrainedTokenizerFast.from_pretrained(source)
-    return AutoTokenizer.from_pretrained(source)
+    return AutoTokenizer.from_pretrained(source, local_files_only=local)
 
 
 def save(policy, tokenizer, folder: Path) -> None:
     """Write adapter/ (PEFT) or model/ under a stage's run folder: to a temporary name first, then renamed."""
     name = "adapter" if hasattr(policy, "peft_config") else "model"
-    fresh, final, old = folder / f"{name}.new", folder / name, folder / f"{name}.old"
+    fresh, final, old = folder / f"{name}.new", saved(folder, name), folder / f"{name}.old"
     shutil.rmtree(fresh, ignore_errors=True)
     extra = {"selected_adapters": ["default"]} if name == "adapter" else {}
     policy.save_pretrained(str(fresh), **extra)
@@ -358,9 +401,18 @@ def save(policy, tokenizer, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def saved(folder: Path, name: str) -> Path:
+    """folder/name as `save` has written it; killed between its two renames, the older one is put back."""
+    final, old = folder / name, folder / f"{name}.old"
+    if not final.exists() and old.exists():
+        os.replace(old, final)
+    return final
+
+
 def exists(folder: Path) -> bool:
     """Is there a saved policy in this run folder?"""
-    return (folder / "adapter" / "adapter_config.json").is_file() or (folder / "model" / "config.json").is_file()
+    return (saved(folder, "adapter") / "adapter_config.json").is_file() or (
+        saved(folder, "model") / "config.json").is_file()
 
 
 # ------------------------------------------------------------------------------------------------------- scoring
@@ -383,14 +435,21 @@ def token_logprobs(logits: torch.Tensor, ids: torch.Tensor, temperature: float =
     """(logprobs, entropy) of shape ids.shape. logits (..., V) at a place already predict the id at that place.
 
     Computed in float32 (float64 for float64 logits), of the distribution that was sampled: logits / temperature.
+    The entropy is a statistic: it carries no gradient, which would cost several more copies of the logits.
     """
-    logits = (logits if logits.dtype == torch.float64 else logits.float()) / temperature
-    logprobs = F.log_softmax(logits, dim=-1)
-    entropy = -(logprobs.exp() * logprobs.clamp_min(-1e4)).sum(-1)  # a logit of -inf counts 0, not NaN
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    logprobs = F.log_softmax(logits if temperature == 1 else logits / temperature, dim=-1)
+    with torch.no_grad():
+        entropy = -logprobs.exp().mul_(logprobs.clamp_min(-1e4)).sum(-1)  # a logit of -inf counts 0, not NaN
     return logprobs.gather(-1, ids.unsqueeze(-1)).squeeze(-1), entropy
 
 
-def score(policy, ids: torch.Tensor, mask: torch.Tensor, temperature: float = 1.0, chunk: int = 1024
+def logits_chunk(vocabulary: int) -> int:
+    """Positions whose logits exist at the same time: 128 MiB in float32 at most (220 positions of Qwen2.5)."""
+    return max(1, min(1024, 2**25 // vocabulary))
+
+
+def score(policy, ids: torch.Tensor, mask: torch.Tensor, temperature: float = 1.0, chunk: int | None = None
           ) -> tuple[torch.Tensor, torch.Tensor]:
     """(logprobs, entropy), each (B, T): of token ids[b, t] given what stands before it, where mask[b, t]; 0 elsewhere.
 
@@ -401,6 +460,7 @@ def score(policy, ids: torch.Tensor, mask: torch.Tensor, temperature: float = 1.
     trained = mask[:, 1:].bool()  # token t is predicted at position t-1; the first token never is
     states, targets = hidden[trained], ids[:, 1:][trained]  # (N, H), (N,)
     head = unwrap(policy).get_output_embeddings()
+    chunk = chunk or logits_chunk(head.weight.shape[0])
 
     def read(states, targets):
         return token_logprobs(head(states), targets, temperature)
@@ -415,7 +475,7 @@ def score(policy, ids: torch.Tensor, mask: torch.Tensor, temperature: float = 1.
     if not parts:
         return empty + 0 * states.sum(), empty
     logprobs, entropy = (torch.cat(values).float() for values in zip(*parts))
-    return empty.masked_scatter(where, logprobs), empty.masked_scatter(where, entropy.detach())
+    return empty.masked_scatter(where, logprobs), empty.masked_scatter(where, entropy)
 
 
 class Merged:

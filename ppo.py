@@ -31,10 +31,12 @@ from contextlib import contextmanager
 
 import torch
 
+import parallel
+from memory import accumulate, micro_batches
 from models import Reference, backbone, positive, score, unwrap
 from rollout import Episode
 from runs import command
-from sft import micro_batches, pad
+from sft import pad
 
 
 # ---------------------------------------------------------------------------------- the algorithm, as tensors
@@ -184,7 +186,7 @@ class Critic:
                  masks: list[list[int]]) -> dict:
         """Fit the values to the returns; statistics of the fit (the loss is that of the first pass)."""
         args, losses, norms = self.args, [], []
-        order = [i for i, mask in enumerate(masks) if 1 in mask]
+        order, parameters = [i for i, mask in enumerate(masks) if 1 in mask], list(self.parameters().values())
         self.backbone.train()
         with self.active():
             for epoch in range(args.critic_epochs):
@@ -192,18 +194,24 @@ class Critic:
                 size = max(1, -(-len(order) // args.minibatches))
                 for start in range(0, len(order), size):
                     chosen = order[start:start + size]
-                    losses.append(0.0)
                     trained = sum(sum(masks[i]) for i in chosen)
-                    for group in micro_batches([len(episodes[i].ids) for i in chosen], args.micro_tokens):
-                        group = [chosen[i] for i in group]
+                    mine = chosen[parallel.rank()::parallel.size()]
+
+                    def backward(group: list[int], mine=mine, trained=trained) -> dict:
+                        group = [mine[i] for i in group]
                         ids, mask = (pad(rows, self.device) for rows in ([episodes[i].ids for i in group],
                                                                          [masks[i] for i in group]))
                         old, target = (x[group, :ids.shape[1]].to(self.device) for x in (values, returns))
                         loss = value_loss(self.values(ids, mask), old, target, mask, args.value_clip)
                         loss = loss * mask.sum() / trained  # normalised once per step (invariant 6)
                         loss.backward()
-                        losses[-1] += loss.item()
-                    norm = torch.nn.utils.clip_grad_norm_(self.parameters().values(), args.max_grad_norm)
+                        return {"loss": loss.item()}
+
+                    sums, args.micro_tokens = accumulate([len(episodes[i].ids) for i in mine], args.micro_tokens,
+                                                         backward, parameters)
+                    parallel.sum_gradients(parameters)
+                    losses.append(parallel.totals(sums).get("loss", 0.0))
+                    norm = torch.nn.utils.clip_grad_norm_(parameters, args.max_grad_norm)
                     norms.append(norm.item())
                     self.optimizer.step()
                     self.optimizer.zero_grad(set_to_none=True)

@@ -6,6 +6,8 @@
     python r1ci.py reproduce                the paper's claims on the tiny model: RESULTS.md
     python r1ci.py tasks                    all tasks; `tasks game24 --seed 3 --level 4` shows one question,
                                             `tasks --audit` checks them all
+    python r1ci.py plan --model 7b --gpu-memory 24      what will be in memory, and what fits
+    python r1ci.py export --run runs/3b/grpo --out r1ci-3b      the trained model as one ordinary folder
 """
 import argparse
 import sys
@@ -15,7 +17,9 @@ import torch
 
 import ablate
 import evaluate
+import export
 import grpo
+import plan
 import sandbox as sandboxes
 import tasks_audit
 from chat import ChatError
@@ -130,8 +134,8 @@ def run_command(argv: list[str]) -> None:
     grpo.main(argv)
 
 
-COMMANDS = {"run": run_command, "ask": ask_command, "tasks": tasks_command, "ablate": ablate.ablate_command,
-            "reproduce": ablate.reproduce_command}
+COMMANDS = {"run": run_command, "ask": ask_command, "tasks": tasks_command, "plan": plan.main, "export": export.main,
+            "ablate": ablate.ablate_command, "reproduce": ablate.reproduce_command}
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -169,10 +169,13 @@ class Engine:
         self.seconds_waiting = 0.0
 
     def run(self, questions: Iterable[Question], samples: int = 1, *, temperature: float = 1.0, top_p: float = 1.0,
-            seed: int = 0, on_token: Callable[[Episode, int], None] | None = None,
+            seed: int = 0, first: int = 0, on_token: Callable[[Episode, int], None] | None = None,
             on_turn: Callable[[Episode, Turn], None] | None = None,
             on_end: Callable[[Episode], None] | None = None) -> list[Episode]:
-        """Episodes in order: all samples of the first question, then of the second, and so on."""
+        """Episodes in order: all samples of the first question, then of the second, and so on.
+
+        first: the number of the first episode, where these are a part of more (random numbers go by it).
+        """
         if self.policy.training:
             raise ValueError("rollouts need policy.eval(): training mode switches dropout on and the cache off")
         if self.merged:
@@ -182,7 +185,7 @@ class Engine:
             prompt = self.chat.prompt_ids(question.prompt)
             for _ in range(samples):
                 episode = Episode(question, list(prompt), [0] * len(prompt), [0.0] * len(prompt))
-                queue.append(Row(episode, len(queue), group, list(prompt), turn_start=len(prompt)))
+                queue.append(Row(episode, first + len(queue), group, list(prompt), turn_start=len(prompt)))
         episodes = [row.episode for row in queue]
         cache = self._cache(min(self.slots, len(queue)))
         rows: list[Row] = []  # row i occupies slot i

@@ -3,12 +3,14 @@
     runs/<model>/<stage>/config.json     every resolved setting
                          metrics.jsonl   one line a step
                          episodes.jsonl  some episodes a step, token by token
-                         trainer.pt      trained parameters, optimizer, random state, position
-                         adapter/ or model/, eval.json
+                         trainer.pt      the last checkpoint: trained parameters, optimizer, random state, position
+                         adapter/ or model/, eval.json     the policy at the end
+                         best/           RL: the policy of the checkpoint whose steps were the most accurate
 
-`trainer.pt` is written under a temporary name and renamed, so there is always one whole checkpoint. A resumed run
-cuts metrics and episodes back to that checkpoint before it goes on: no gap, no double line. Questions and sampling
-depend on (seed, step) only, so a run that was killed and resumed gives the numbers of one that was not.
+`trainer.pt` is written under a temporary name and renamed, so there is always one whole checkpoint, also when the disk
+is full. A resumed run cuts metrics and episodes back to that checkpoint before it goes on: no gap, no double line.
+Questions and sampling depend on (seed, step) only, so a run that was killed and resumed gives the numbers of one that
+was not. With several processes (`parallel.py`), rank 0 writes.
 """
 import contextlib
 import json
@@ -19,8 +21,11 @@ import sys
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 
-from models import write_json
+import parallel
+from memory import DoesNotFit
+from models import save, write_json
 
 
 class RunError(ValueError):
@@ -34,12 +39,25 @@ def fail(message: object) -> None:
 
 
 def command(main) -> None:
-    """Run a script's main; Ctrl-C outside a training step ends it in one line, too."""
+    """Run a script's main; Ctrl-C outside a training step, and too little memory, end it in one line, too."""
     try:
         main()
+    except DoesNotFit as error:
+        fail(error)
     except KeyboardInterrupt:
         print("\nStopped. The same command with --resume goes on with it.", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+@contextlib.contextmanager
+def writing(what: Path):
+    """A write that fails ends the run in one line; what was there before is still there."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        fail(f"cannot write {what}: {reason}. Nothing older is lost: when there is room again, --resume goes on from the "
+             "last checkpoint")
 
 
 class Run:
@@ -47,6 +65,9 @@ class Run:
 
     def __init__(self, folder: Path, config: dict, resume: bool = False, overwrite: bool = False):
         self.folder, self.config = folder, json.loads(json.dumps(config, default=str))
+        self.writes, self.last = parallel.rank() == 0, 0  # last: finished steps of the last checkpoint
+        if not self.writes:
+            return
         used = (folder / "config.json").exists()
         if used and not resume and not overwrite:
             raise RunError(f"{folder} already holds a run: --resume goes on with it, --overwrite starts again, "
@@ -67,7 +88,7 @@ class Run:
     def _same_settings(self) -> None:
         """A resumed run must be the same run; only how long it goes on may change."""
         old = json.loads((self.folder / "config.json").read_text())
-        free = {"resume", "overwrite", "steps", "out", "device", "save_every", "eval_questions"}
+        free = {"resume", "overwrite", "steps", "out", "device", "save_every", "eval_questions", "slots", "micro_tokens"}
         for name in sorted(set(old) | set(self.config) - free):
             if name not in free and old.get(name) != self.config.get(name):
                 raise RunError(f"{self.folder} was run with {name}={old.get(name)}, not {self.config.get(name)}: resume "
@@ -82,7 +103,9 @@ class Run:
         self._append("episodes.jsonl", records)
 
     def _append(self, name: str, records: list[dict]) -> None:
-        with open(self.folder / name, "a", encoding="utf-8") as file:
+        if not self.writes:
+            return
+        with writing(self.folder / name), open(self.folder / name, "a", encoding="utf-8") as file:
             file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
 
     def metrics(self) -> list[dict]:
@@ -93,9 +116,33 @@ class Run:
         """Save what training needs to go on after `step` finished steps; trained: name -> parameter."""
         state = {"step": step, "parameters": trained, "random": torch.get_rng_state(),
                  "optimizers": [optimizer.state_dict() for optimizer in optimizers]}
-        fresh = self.folder / "trainer.pt.new"
-        torch.save(state, fresh)
-        os.replace(fresh, self.folder / "trainer.pt")
+        if not self.writes:
+            return
+        fresh, final = self.folder / "trainer.pt.new", self.folder / "trainer.pt"
+        with writing(final):
+            with open(fresh, "wb") as file:
+                torch.save(state, file)
+                os.fsync(file.fileno())  # on the disk before it gets the good name
+            os.replace(fresh, final)
+        self.last = step
+
+    def keep_best(self, policy, tokenizer, step: int) -> None:
+        """Save the policy to best/ if the steps since the last checkpoint were the most accurate so far.
+
+        The measure costs nothing and cannot be trained on: every step's questions are new, so its accuracy is that of
+        the policy on unseen questions of the training tasks. It is a mean over some steps, and noisy.
+        """
+        if not self.writes:
+            return
+        best = self.folder / "best"
+        kept = json.loads((best / "best.json").read_text()) if (best / "best.json").exists() else {"accuracy": -1}
+        recent = [line["accuracy"] for line in self.metrics() if self.last <= line["step"] < step]
+        accuracy = sum(recent) / max(1, len(recent))
+        if recent and accuracy > kept["accuracy"]:
+            with writing(best):
+                best.mkdir(exist_ok=True)
+                save(policy, tokenizer, best)
+                write_json(best / "best.json", {"step": step, "accuracy": accuracy, "steps": len(recent)})
 
     def restore(self, trained: dict[str, torch.Tensor], optimizers: list) -> int:
         """Load the last checkpoint, if there is one; the number of finished steps. trained: name -> parameter."""
@@ -108,12 +155,26 @@ class Run:
             for optimizer, saved in zip(optimizers, state["optimizers"]):
                 optimizer.load_state_dict(saved)
             torch.set_rng_state(state["random"])
-        for name in ("metrics.jsonl", "episodes.jsonl"):
+        for name in ("metrics.jsonl", "episodes.jsonl") if self.writes else ():
             kept = [record for record in read_jsonl(self.folder / name) if record["step"] < state["step"]]
             fresh = self.folder / f"{name}.new"
-            fresh.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept), "utf-8")
-            os.replace(fresh, self.folder / name)
-        return state["step"]
+            with writing(self.folder / name):
+                fresh.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept), "utf-8")
+                os.replace(fresh, self.folder / name)
+        self.last = state["step"]
+        return self.last
+
+    def write(self, name: str, value) -> None:
+        """Write a JSON file."""
+        if self.writes:
+            with writing(self.folder / name):
+                write_json(self.folder / name, value)
+
+    def save(self, policy, tokenizer) -> None:
+        """Save the policy of the finished run."""
+        if self.writes:
+            with writing(self.folder):
+                save(policy, tokenizer, self.folder)
 
 
 def trained_parameters(policy) -> dict[str, torch.Tensor]:

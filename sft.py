@@ -23,8 +23,10 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+import parallel
 import sandbox as sandboxes
 from chat import Chat, ChatError
+from memory import accumulate, micro_batches  # noqa: F401  (micro_batches: others take it from here)
 from models import (
     ModelError,
     check_arguments,
@@ -32,11 +34,10 @@ from models import (
     make_parser,
     positive,
     run_name,
-    save,
     score,
     token_logprobs,
 )
-from runs import Run, RunError, command, fail, read_jsonl, stoppable, trained_parameters
+from runs import Run, RunError, command, fail, read_jsonl, stoppable, trained_parameters, writing
 from tasks import TaskError, draw, select
 from trajectories import encode, make
 
@@ -64,21 +65,6 @@ def pad(sequences: list[list[int]], device="cpu") -> torch.Tensor:
     return torch.tensor([sequence + [0] * (width - len(sequence)) for sequence in sequences], device=device)
 
 
-def micro_batches(lengths: list[int], tokens: int) -> list[list[int]]:
-    """Indices grouped so that each group, padded, has at most `tokens` places; longest first.
-
-    Sequences shorter than three quarters of a group's longest start a new group: padding is computed too.
-    """
-    groups: list[list[int]] = []
-    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        longest = lengths[groups[-1][0]] if groups else 0
-        if groups and (len(groups[-1]) + 1) * longest <= tokens and lengths[index] >= 0.75 * longest:
-            groups[-1].append(index)
-        else:
-            groups.append([index])
-    return groups
-
-
 def make_optimizers(policy, kind: str, lr: float) -> list[torch.optim.Optimizer]:
     """AdamW, or Muon on the weight matrices of the layers and AdamW on the rest (embeddings, norms, biases)."""
     parameters = trained_parameters(policy)
@@ -103,22 +89,27 @@ def train_step(policy, optimizers: list, batch: list[tuple[list[int], list[int]]
     """One optimizer step on (ids, mask) pairs. The loss is normalised once, by the batch's trained tokens, so the
     gradient does not depend on how the batch is split (invariant 6)."""
     device = next(policy.parameters()).device
+    parameters = trained_parameters(policy).values()
     trained = sum(sum(mask[1:]) for _, mask in batch)
-    total = 0.0
-    for group in micro_batches([len(ids) for ids, _ in batch], micro_tokens):
-        ids, mask = (pad([batch[i][k] for i in group], device) for k in (0, 1))
+    mine = sorted(batch, key=lambda example: -len(example[0]))[parallel.rank()::parallel.size()]
+
+    def backward(group: list[int]) -> dict:
+        ids, mask = (pad([mine[i][k] for i in group], device) for k in (0, 1))
         logprobs, _ = score(policy, ids, mask)
         loss = -(logprobs * mask).sum() / max(1, trained)
         loss.backward()
-        total += loss.item()
-    norm = torch.nn.utils.clip_grad_norm_(trained_parameters(policy).values(), 1.0)
+        return {"loss": loss.item()}
+
+    sums, micro_tokens = accumulate([len(ids) for ids, _ in mine], micro_tokens, backward, parameters)
+    parallel.sum_gradients(parameters)
+    norm = torch.nn.utils.clip_grad_norm_(parameters, 1.0)
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = lr
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-    return {"loss": total, "trained_tokens": trained, "tokens": sum(len(ids) for ids, _ in batch),
-            "grad_norm": norm.item()}
+    return {"loss": parallel.totals(sums)["loss"], "trained_tokens": trained, "tokens": sum(len(ids) for ids, _ in batch),
+            "grad_norm": norm.item(), "micro_tokens": micro_tokens}
 
 
 def train(policy, examples: list[tuple[list[int], list[int]]], run: Run, args) -> bool:
@@ -127,19 +118,21 @@ def train(policy, examples: list[tuple[list[int], list[int]]], run: Run, args) -
     optimizers = make_optimizers(policy, args.optimizer, args.lr)
     start = run.restore(trained_parameters(policy), optimizers)
     policy.train()
-    bar = tqdm(total=steps, initial=start, desc="SFT", unit="step")
+    bar = tqdm(total=steps, initial=start, desc="SFT", unit="step", disable=parallel.rank() > 0)
     with stoppable() as stopped:
         for step in range(start, steps):
             began = time.perf_counter()
             batch = [examples[i] for i in batch_of(step, len(examples), args.batch, args.seed)]
             metrics = train_step(policy, optimizers, batch, args.micro_tokens, learning_rate(step, steps, args.lr))
+            args.micro_tokens = metrics["micro_tokens"]  # what fitted, if memory ran out
             metrics = {"step": step, **metrics, "seconds": time.perf_counter() - began}
             run.log(metrics)
             bar.update()
             bar.set_postfix(loss=f"{metrics['loss']:.3f}", tok_s=f"{metrics['tokens'] / metrics['seconds']:.0f}")
-            if (step + 1) % args.save_every == 0 or step + 1 == steps or stopped():
+            stop = parallel.any_rank(stopped())
+            if (step + 1) % args.save_every == 0 or step + 1 == steps or stop:
                 run.checkpoint(trained_parameters(policy), optimizers, step + 1)
-            if stopped():
+            if stop:
                 break
     bar.close()
     policy.eval()
@@ -208,8 +201,9 @@ def conversations(args: argparse.Namespace, chat: Chat, run: Run) -> list[dict]:
         made = make(draw(tasks, "sft", wanted, args.levels), chat, box, text_share=args.text_share,
                     multi_share=args.multi_share, per_task=args.per_task, keep_wrong=args.keep_wrong, progress=bar)
     fresh = run.folder / "data.jsonl.new"
-    fresh.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in made), "utf-8")
-    fresh.replace(saved)
+    with writing(saved):
+        fresh.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in made), "utf-8")
+        fresh.replace(saved)
     return made
 
 
@@ -219,12 +213,13 @@ def main(argv: list[str] | None = None) -> bool:
         args = parse(argv)
         check_arguments(args.quantize, args.lora_rank)
         select(args.tasks)
-        run = Run(args.out, vars(args), args.resume, args.overwrite)
+        args.device = parallel.start(args.device)
+        run = parallel.first_then_others(lambda: Run(args.out, vars(args), args.resume, args.overwrite))
         policy, tokenizer = load(args.model, dtype=args.dtype, quantize=args.quantize, lora_rank=args.lora_rank,
                                  random_weights=args.random_weights, layers=args.layers, device=args.device,
                                  gradient_checkpointing=args.gradient_checkpointing, seed=args.seed)
         chat = Chat(tokenizer, args.mode, args.style, args.answer_format)
-        data = conversations(args, chat, run)
+        data = parallel.first_then_others(lambda: conversations(args, chat, run))
     except (ModelError, RunError, TaskError, ChatError, sandboxes.SandboxError, ValueError) as error:
         fail(error)
     examples = [encode(chat, record["messages"]) for record in data]
@@ -236,7 +231,7 @@ def main(argv: list[str] | None = None) -> bool:
     if not finished:
         print(f"Stopped. Go on with: python sft.py --model {args.model} --out {args.out} --resume")
         return False
-    save(policy, tokenizer, run.folder)
+    run.save(policy, tokenizer)
     losses = [line["loss"] for line in run.metrics()]
     part = max(1, len(losses) // 5)
     print(f"SFT: {len(examples)} conversations, {len(losses)} steps, loss {sum(losses[:part]) / part:.3f} -> "

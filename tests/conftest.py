@@ -1,5 +1,7 @@
 """Shared pieces: the tokenizer, small policies that have learned to write programs, and one sandbox."""
 import copy
+import importlib
+import multiprocessing
 import os
 import sys
 from pathlib import Path
@@ -14,6 +16,7 @@ torch.set_num_threads(1)  # the policies are small; more threads only get into e
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+import grpo
 import models
 import sft
 from chat import Chat
@@ -71,3 +74,24 @@ def taught(request, tokenizer, chat, box):
     for _ in range(120):
         sft.train_step(policy, optimizers, examples, 4096, 3e-3)
     return policy.eval(), tokenizer, chat
+
+
+# ----------------------------------------------------------------------------------------------- processes of their own
+# A server that has imported everything once, so that a process that is killed or one of several starts at once.
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["grpo", "transformers.models.qwen2.modeling_qwen2"])
+
+
+def _main(module, arguments, environment, log):
+    os.environ.update(environment)
+    sys.stdout = sys.stderr = open(log, "w", buffering=1)  # noqa: SIM115
+    torch.set_num_threads(1)
+    grpo.REWARDS["chance"] = lambda episode: float(sum(episode.ids) % 2)  # an untrained policy earns nothing else
+    importlib.import_module(module).main([str(argument) for argument in arguments])
+
+
+def start(module, arguments, log, environment=None):
+    """A process that runs module.main(arguments); what it prints goes to the file `log`."""
+    process = FORKS.Process(target=_main, args=(module, arguments, environment or {}, log))
+    process.start()
+    return process

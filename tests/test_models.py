@@ -60,3 +60,22 @@ def test_random_weights_have_the_shape_of_the_preset():
     assert abs(full / 3.09e9 - 1) < 0.01  # the published size
     with pytest.raises(ModelError, match="shapes"):
         load("org/name", random_weights=True)
+
+
+def test_a_hub_out_of_reach_is_noticed_at_once(monkeypatch):
+    import socket
+    import time
+    monkeypatch.setattr(models, "getproxies", dict)
+    monkeypatch.setattr(models.constants, "HF_HUB_OFFLINE", False)
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        monkeypatch.setattr(models.constants, "ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
+        assert models.hub_reachable()
+    assert not models.hub_reachable()
+    began = time.perf_counter()
+    with pytest.raises(ModelError, match="nobody/nothing.*local folder"):
+        load("nobody/nothing")
+    assert time.perf_counter() - began < 5
+    monkeypatch.setattr(models, "getproxies", lambda: {"http": "http://proxy:3128"})
+    assert models.hub_reachable()

@@ -54,3 +54,12 @@ def test_a_llama_folder_whose_pad_is_its_end_of_turn(tmp_path, tokenizer, lora_r
     ok("grpo.py", *common, "--steps", 1, "--questions", 2, "--samples", 2, "--eval-questions", 2, "--turn-tokens", 20,
        cwd=tmp_path)
     assert (tmp_path / "runs/llama/grpo" / ("adapter" if lora_rank else "model")).is_dir()
+
+
+def test_a_real_shape_with_random_weights(tmp_path):
+    """Two layers of the 0.5b in NF4, its whole vocabulary: load, sample, score, save (the 3b takes the same way)."""
+    ok("grpo.py", "--model", "0.5b", "--random-weights", "--layers", 2, "--quantize", "nf4", "--steps", 1, "--questions",
+       1, "--samples", 2, "--turn-tokens", 6, "--eval-questions", 0, "--tasks", "products", "--levels", 1, "--style",
+       "short", cwd=tmp_path)
+    assert len(read_jsonl(tmp_path / "runs/0.5b/grpo/metrics.jsonl")) == 1
+    assert (tmp_path / "runs/0.5b/grpo/adapter/adapter_config.json").is_file()

@@ -128,7 +128,7 @@ def test_the_critic_learns_and_leaves_the_policy_alone(tokenizer, tmp_path, lora
     episodes = episodes_for(policy, [1, 0, 1, 0])
     critic = Critic(policy, Namespace(**{**vars(ARGS), "value_clip": 9.0}))
     masks = [e.mask for e in episodes]
-    old = grpo.old_logprobs(policy, episodes, masks, ARGS)
+    old = grpo.old_logprobs(policy, episodes, masks, ARGS)[0]
     _, targets, stats = critic.advantages(reference, episodes, masks, old)
     assert stats["kl"] == pytest.approx(0, abs=1e-6) and stats["value"] == 0 and stats["explained_variance"] == 0
     weights, values = all_weights(policy, critic)
@@ -183,7 +183,7 @@ def test_values_and_their_gradient_do_not_depend_on_micro_batches(tokenizer, tmp
         torch.manual_seed(1)
         torch.nn.init.normal_(critic.head.weight)
         critic.optimizer = Recorder(critic.parameters().values(), lr=0.0)
-        old = grpo.old_logprobs(policy, episodes, [e.mask for e in episodes], ARGS)
+        old = grpo.old_logprobs(policy, episodes, [e.mask for e in episodes], ARGS)[0]
         _, (values, returns, masks), _ = critic.advantages(None, episodes, [e.mask for e in episodes], old)
         loss = critic.train_on(episodes, values, returns, masks)["value_loss"]
         results.append((loss, values, critic.optimizer.seen))

@@ -1,6 +1,7 @@
 """Training steps: what moves, what does not, and whether a killed run ends like one that was not."""
 import copy
 import json
+import math
 import os
 import signal
 import subprocess
@@ -20,8 +21,8 @@ from runs import Run, RunError, read_jsonl
 from tasks import TASKS
 from trajectories import encode
 
-SETTINGS = {"truncated": "keep", "epochs": 1, "minibatches": 1, "micro_tokens": 4096, "train_on_code_output": False,
-            "temperature": 1.0, "clip_low": 0.2, "clip_high": 0.2, "kl": 0.0, "aggregate": "sequence",
+SETTINGS = {"importance_cap": 0.0, "truncated": "keep", "epochs": 1, "minibatches": 1, "micro_tokens": 4096,
+            "train_on_code_output": False, "temperature": 1.0, "clip_low": 0.2, "clip_high": 0.2, "kl": 0.0, "aggregate": "sequence",
             "episode_tokens": 64, "max_grad_norm": 1e9, "seed": 0}
 
 
@@ -118,6 +119,21 @@ def test_a_step_raises_the_rewarded_arm(tokenizer):
     assert stats["loss"] == pytest.approx(0, abs=1e-6)  # ratio 1, advantages of sum 0: the value says nothing
 
 
+def test_importance_weights_correct_the_sampler(tokenizer):
+    """A sampler that reports every log-prob too low by log 1.2 sampled those tokens too rarely: they count 1.2 times."""
+    policy = build(tokenizer)
+    episodes = episodes_for(policy, [1, 0, 1, 0])
+    right, _ = gradients(policy, episodes, [1.0, -1.0, 0.5, -0.5])
+    for episode in episodes:
+        episode.logprobs = [p - math.log(1.2) for p in episode.logprobs]
+    weighted, stats = gradients(policy, episodes, [1.0, -1.0, 0.5, -0.5], importance_cap=2.0)
+    capped, _ = gradients(policy, episodes, [1.0, -1.0, 0.5, -0.5], importance_cap=1.1)
+    for a, b, c in zip(right, weighted, capped):
+        assert torch.allclose(1.2 * a, b, atol=1e-6) and torch.allclose(1.1 * a, c, atol=1e-6)
+    assert stats["importance_weight"] == pytest.approx(1.2, abs=1e-4)
+    assert stats["logprob_error"] == pytest.approx(math.log(1.2), abs=1e-4)
+
+
 def test_only_own_tokens_are_trained_unless_asked(tokenizer):
     policy = build(tokenizer)
     episodes = episodes_for(policy, [1, 0, 1, 0])
@@ -210,8 +226,8 @@ def numbers(folder):
     return [{k: v for k, v in line.items() if "second" not in k} for line in read_jsonl(folder / "metrics.jsonl")]
 
 
-@pytest.mark.parametrize("script, flags, steps", [
-    ("grpo.py", SMALL, 9), ("ppo.py", SMALL, 9), ("sft.py", ["--batch", "4", "--per-task", "6", "--save-every", "2"], 9)])
+@pytest.mark.parametrize("script, flags, steps", [  # for grpo.py see test_kills.py
+    ("ppo.py", SMALL, 9), ("sft.py", ["--batch", "4", "--per-task", "6", "--save-every", "2"], 9)])
 def test_a_killed_run_resumes_as_if_nothing_had_happened(tmp_path, script, flags, steps):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 

@@ -1,0 +1,70 @@
+"""A trained policy as an ordinary model folder, for transformers, vLLM and whatever else reads one.
+
+    python r1ci.py export --run runs/3b/grpo --out r1ci-3b
+
+An adapter was trained beside a base that is stored in 4 bits. Merging it into *those* weights would round it to 4 bits
+as well, and much of what was learned would be gone (paper.md pitfall 25). So the base is loaded again, unquantised, and
+the adapter is added there: W + scale B A. What comes out differs from what was trained by the quantisation error of
+the base, which the adapter has never been without; it is the usual price of QLoRA, and small.
+
+Real models' tokenizers load with AutoTokenizer as ever. The tiny one needs PreTrainedTokenizerFast.from_pretrained:
+AutoTokenizer takes every tokenizer beside a qwen2 model for Qwen's own.
+"""
+import argparse
+import json
+import os
+import shutil
+from pathlib import Path
+
+from models import ModelError, exists, load, saved
+from runs import RunError, fail, writing
+
+
+def settings(run: Path) -> dict:
+    """The configuration of the run that this folder, or the one above it (for best/), belongs to."""
+    for folder in (run, run.resolve().parent):
+        if (folder / "config.json").is_file():
+            return json.loads((folder / "config.json").read_text())
+    raise RunError(f"{run} has no config.json: give a stage's folder, such as runs/3b/grpo, or its best/")
+
+
+def export(run: Path, out: Path, dtype: str | None = None, device: str = "cpu") -> str:
+    """Write the merged model, its tokenizer and chat template to the folder `out`; the type of its weights.
+
+    dtype: bfloat16 or float32; None: as the run's --dtype (bfloat16 for all pretrained models).
+    Raises RunError or ModelError if there is nothing to export, or something in the way.
+    """
+    if not exists(run):
+        raise RunError(f"{run} holds no policy: give a stage's folder, such as runs/3b/grpo, or its best/")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise RunError(f"{out} is not an empty folder: choose another --out")
+    config = settings(run)
+    dtype = dtype or config["dtype"]
+    policy, tokenizer = load(config["model"], checkpoint_folder=run, dtype=dtype, quantize="none", device=device,
+                             random_weights=config["random_weights"], layers=config["layers"], seed=config["seed"],
+                             trainable=False)
+    if saved(run, "adapter").is_dir():
+        policy = policy.merge_and_unload(safe_merge=True)  # refuses weights that are not finite
+    fresh = out.with_name(out.name + ".new")
+    with writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(fresh, ignore_errors=True)
+        policy.save_pretrained(fresh)
+        tokenizer.save_pretrained(fresh)
+        os.replace(fresh, out)  # an empty folder may be replaced
+    return dtype
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Merge a run's policy into one folder that AutoModelForCausalLM.from_pretrained loads."""
+    parser = argparse.ArgumentParser(prog="r1ci.py export", description=main.__doc__)
+    parser.add_argument("--run", type=Path, required=True, help="a stage's folder, such as runs/3b/grpo, or its best/")
+    parser.add_argument("--out", type=Path, required=True, help="a folder that does not exist yet, or is empty")
+    parser.add_argument("--dtype", choices=("bfloat16", "float32"), help="of the weights (default: the run's --dtype)")
+    parser.add_argument("--device", default="cpu", help="where the merging is done")
+    args = parser.parse_args(argv)
+    try:
+        dtype = export(args.run, args.out, args.dtype, args.device)
+    except (RunError, ModelError) as error:
+        fail(error)
+    print(f"exported to {args.out} ({dtype}): AutoModelForCausalLM.from_pretrained({str(args.out)!r}) loads it")

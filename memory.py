@@ -1,0 +1,111 @@
+"""Running out of memory without losing the run.
+
+What fits is planned (`plan.py`), but a plan is an estimate and other programs use the same device. So both places that
+need much memory give way instead of dying, and neither changes a result:
+
+    training    a step's sequences are split into micro-batches of at most `tokens` places, longest first. If one does
+                not fit, the gradients of the unfinished step are thrown away, the budget is halved, and the step starts
+                again. Losses are normalised once per step, so the step is the same.
+    rollouts    the cache has `slots` rows. If they do not fit, half of them are used, and the rollout starts again: the
+                random number of a token depends on its episode only, so the same episodes come out.
+"""
+import gc
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+import torch
+from tqdm import tqdm
+
+
+class DoesNotFit(RuntimeError):
+    """Not even the smallest piece fits into memory; the message says what would."""
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Is this the device saying that its memory is full? (cuBLAS and the CPU's allocator say it in their own words.)"""
+    words = ("CUBLAS_STATUS_ALLOC_FAILED", "out of memory", "can't allocate memory")
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and any(word in str(error) for word in words))
+
+
+def attempt(work: Callable, *arguments, **options):
+    """work(...), or None if memory ran out. By then everything the work held on to is free again."""
+    try:
+        return work(*arguments, **options)
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+    release()  # only here: in the handler, the traceback would still hold the tensors
+    return None
+
+
+def release() -> None:
+    """Give memory that nobody uses back to the device, in one piece."""
+    gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+def micro_batches(lengths: list[int], tokens: int) -> list[list[int]]:
+    """Indices grouped so that each group, padded, has at most `tokens` places; longest first.
+
+    Sequences shorter than three quarters of a group's longest start a new group: padding is computed too.
+    """
+    groups: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        longest = lengths[groups[-1][0]] if groups else 0
+        if groups and (len(groups[-1]) + 1) * longest <= tokens and lengths[index] >= 0.75 * longest:
+            groups[-1].append(index)
+        else:
+            groups.append([index])
+    return groups
+
+
+def accumulate(lengths: list[int], tokens: int, backward: Callable[[list[int]], dict], parameters: Iterable[torch.Tensor]
+               ) -> tuple[Counter, int]:
+    """(sums of what `backward(indices)` returns, budget that fitted), over micro-batches of at most `tokens` places.
+
+    Gradients add up as it runs; `parameters` must come without any. Raises DoesNotFit if one sequence is too long.
+    """
+    parameters = list(parameters)
+    while True:
+        sums: Counter = Counter()
+        for group in micro_batches(lengths, tokens):
+            stats = attempt(backward, group)
+            if stats is None:
+                break
+            sums.update(stats)
+        else:
+            return sums, tokens
+        for parameter in parameters:  # the failed micro-batch may have added a part of its own
+            parameter.grad = None
+        if len(group) == 1:
+            raise DoesNotFit(f"a single sequence of {lengths[group[0]]} tokens does not fit into memory for training: "
+                             "lower --episode-tokens, or see what fits with `python r1ci.py plan`")
+        old, tokens = tokens, min(tokens, len(group) * lengths[group[0]]) // 2
+        tqdm.write(f"out of memory in training: from {old} to {tokens} tokens per forward pass (--micro-tokens {tokens} "
+                   "avoids this)", sys.stderr)
+
+
+def rollouts(engine, questions: list, samples: int = 1, *, on_restart: Callable[[], object] = lambda: None, **options
+             ) -> list:
+    """engine.run(questions, samples, **options), with fewer slots if memory runs out; stays with so many.
+
+    on_restart is called before the episodes start anew. Raises DoesNotFit if a single slot does not fit.
+    """
+    while True:
+        episodes = attempt(engine.run, questions, samples, **options)
+        if episodes is None or torch.cuda.is_initialized():
+            engine.cache = None  # on a GPU, its memory is for training now
+            release()
+        if episodes is not None:
+            return episodes
+        slots = min(engine.slots, len(questions) * samples)
+        if slots == 1:
+            raise DoesNotFit(f"the cache of a single episode of {engine.limits.episode_tokens} tokens does not fit into "
+                             "memory: lower --episode-tokens, or see what fits with `python r1ci.py plan`")
+        engine.slots = slots // 2
+        tqdm.write(f"out of memory in rollouts: from {slots} to {engine.slots} slots (--slots {engine.slots} avoids "
+                   "this)", sys.stderr)
+        on_restart()
