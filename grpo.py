@@ -25,6 +25,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+import curriculum
 import evaluate
 import sandbox as sandboxes
 import sft
@@ -206,16 +207,16 @@ def rollout_metrics(episodes: list[Episode], advantages: torch.Tensor, groups: t
 
 def train(policy, reference: Reference | None, engine: Engine, run: Run, args) -> bool:
     """The RL loop, resumable after every checkpoint. False if Ctrl-C stopped it early."""
-    tasks = select(args.tasks)
     optimizer = make_optimizers(policy, "adamw", args.lr)
     start = run.restore(policy, optimizer)
+    source = curriculum.Source(args, engine, run)
     bar = tqdm(total=args.steps, initial=start, desc="GRPO", unit="step")
     finished = start >= args.steps
     with stoppable() as stopped:
         for step in range(start, args.steps):
             began = time.perf_counter()
             waited = engine.seconds_waiting
-            questions = draw(tasks, "rl", args.questions, args.levels, start=step * args.questions)
+            questions = source.questions(step)
             episodes = engine.run(questions, args.samples, temperature=args.temperature,
                                   seed=args.seed * 1_000_003 + step)
             sampled = time.perf_counter()
@@ -224,13 +225,15 @@ def train(policy, reference: Reference | None, engine: Engine, run: Run, args) -
             groups = torch.arange(len(questions)).repeat_interleave(args.samples)
             rewards = torch.tensor([e.reward for e in episodes])
             advantages = group_advantages(rewards, groups, scale=args.advantage == "std")
-            metrics = {"step": step, **rollout_metrics(episodes, advantages, groups)}
+            metrics = {"step": step, "stage": source.stage(step),
+                       **rollout_metrics(episodes, advantages, groups)}
             metrics |= train_on(policy, reference, optimizer, episodes, advantages, args)
             ended = time.perf_counter()
             metrics |= {"seconds_rollout": sampled - began, "seconds_sandbox": engine.seconds_waiting - waited,
                         "seconds_training": ended - sampled,
                         "tokens_per_second": metrics["sampled_tokens"] / (sampled - began)}
             run.log(metrics)
+            source.record(step, episodes)
             run.log_episodes([{"step": step, "advantage": advantages[i].item(), **episodes[i].record(engine.chat)}
                               for i in range(0, len(episodes), max(1, len(episodes) // args.log_episodes))])
             bar.update()
@@ -275,6 +278,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     group.add_argument("--no-gradient-checkpointing", dest="gradient_checkpointing", action="store_false",
                        default=values["gradient_checkpointing"])
     group.add_argument("--seed", type=int, default=0)
+    curriculum.add_arguments(parser, values)
     group = parser.add_argument_group("run")
     group.add_argument("--eval-questions", type=int, default=values["eval_questions"], help="before and after; 0: none")
     group.add_argument("--eval-temperature", type=float, default=values["eval_temperature"])
@@ -316,6 +320,7 @@ def main(argv: list[str] | None = None) -> dict | None:
         args = parse(argv)
         select(args.tasks)
         check_arguments(args.quantize, args.lora_rank)
+        curriculum.check(args)
         run = Run(args.out, vars(args), args.resume, args.overwrite)
         warm = starting_point(args)
         policy, tokenizer = load(args.model, checkpoint_folder=warm, dtype=args.dtype, quantize=args.quantize,

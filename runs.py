@@ -3,6 +3,7 @@
     runs/<model>/<stage>/config.json     every resolved setting
                          metrics.jsonl   one line a step
                          episodes.jsonl  some episodes a step, token by token
+                         questions.jsonl the questions of each step: [task, seed, level, right, samples]
                          trainer.pt      trained parameters, optimizer, random state, position
                          adapter/ or model/, eval.json
 
@@ -81,6 +82,10 @@ class Run:
         """Append lines to episodes.jsonl."""
         self._append("episodes.jsonl", records)
 
+    def log_drawn(self, record: dict) -> None:
+        """Append one line to questions.jsonl: what a step asked, and how often it was answered right."""
+        self._append("questions.jsonl", [record])
+
     def _append(self, name: str, records: list[dict]) -> None:
         with open(self.folder / name, "a", encoding="utf-8") as file:
             file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
@@ -88,6 +93,10 @@ class Run:
     def metrics(self) -> list[dict]:
         """All lines of metrics.jsonl."""
         return read_jsonl(self.folder / "metrics.jsonl")
+
+    def drawn(self) -> list[dict]:
+        """All lines of questions.jsonl."""
+        return read_jsonl(self.folder / "questions.jsonl")
 
     def checkpoint(self, policy, optimizers: list, step: int) -> None:
         """Save what training needs to go on after `step` finished steps."""
@@ -108,7 +117,7 @@ class Run:
             for optimizer, saved in zip(optimizers, state["optimizers"]):
                 optimizer.load_state_dict(saved)
             torch.set_rng_state(state["random"])
-        for name in ("metrics.jsonl", "episodes.jsonl"):
+        for name in ("metrics.jsonl", "episodes.jsonl", "questions.jsonl"):
             kept = [record for record in read_jsonl(self.folder / name) if record["step"] < state["step"]]
             fresh = self.folder / f"{name}.new"
             fresh.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept), "utf-8")
