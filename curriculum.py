@@ -268,8 +268,8 @@ def choose(rates: dict[Id, float], count: int, rng: random.Random) -> list[Id]:
 class Source:
     """The questions of each RL step, as --curriculum says.
 
-    They depend on (seed, step) and, for `online`, on the earlier lines of questions.jsonl, which a resumed run
-    cuts back to its checkpoint, as it does with its metrics: a killed run goes on with the same questions.
+    They depend on (seed, step) and, for `online`, on the earlier lines of questions.jsonl, which a resumed
+    run cuts back to its checkpoint, as it does with its metrics: it goes on with the same questions.
     """
 
     def __init__(self, args: argparse.Namespace, engine: Engine, run: Run):
@@ -350,8 +350,10 @@ def check(args: argparse.Namespace) -> None:
         raise RunError(f"--potential is for --curriculum potential and difficulty, not {args.curriculum}")
     if args.potential:
         selected(read_counts(args.potential), args)
-    elif args.curriculum in ("potential", "difficulty"):
-        known(measurement(args), args.potential_samples)
+    elif args.curriculum != "none":
+        pool(args)
+        if args.curriculum != "online":
+            known(measurement(args), args.potential_samples)
 
 
 # ------------------------------------------------------------------------------------------------ the command

@@ -13,7 +13,7 @@ from curriculum import choose, improvement_potential, read_counts, running_rates
 from models import PRESETS
 from rollout import Engine, Episode
 from runs import Run, read_jsonl
-from tasks import SEED_START, TASKS, draw, held_out, select
+from tasks import SEED_START, TASKS, Question, draw, held_out, select
 
 TASK_NAMES = "count_bits,products"
 
@@ -135,9 +135,12 @@ def test_a_bad_line_is_named_and_nothing_is_overwritten(tmp_path, monkeypatch, c
     (curriculum.main, ["--questions", "0"], ["from 1 on"]),
     (grpo.main, ["--curriculum", "hard"], ["hard"]),
     (grpo.main, ["--curriculum", "potential", "--potential", "none.jsonl"], ["cannot read none.jsonl"]),
-    (grpo.main, ["--curriculum", "online", "--potential", "x.jsonl"], ["--potential is for", "not online"])])
+    (grpo.main, ["--curriculum", "online", "--potential", "x.jsonl"], ["--potential is for", "not online"]),
+    (grpo.main, ["--curriculum", "online", "--tasks", "held.jsonl"], ["held", "too small"])])
 def test_bad_flags(tmp_path, monkeypatch, capsys, main, arguments, words):
     monkeypatch.chdir(tmp_path)
+    held = next(f"Question {i}?" for i in range(99) if held_out(Question("held", 0, 3, f"Question {i}?", {})))
+    (tmp_path / "held.jsonl").write_text(json.dumps({"question": held, "answer": "a"}))
     with pytest.raises(SystemExit) as stop:
         main(arguments)
     last = capsys.readouterr().err.strip().splitlines()[-1]
