@@ -163,9 +163,10 @@ def measure(policy, tokenizer, box, questions: Iterable[Question], path: Path, a
     """
     counts, ways = known(path, args.potential_samples), split(args.potential_samples)
     missing = [question for question in questions if identity(question) not in counts]
-    if missing:
-        print(f"Success rates: {len(missing)} questions are not measured yet, asking each "
-              f"{args.potential_samples} times now (once; saved in {path}).")
+    if not missing:
+        return counts
+    print(f"Success rates: {len(missing)} questions are not measured yet, asking each "
+          f"{args.potential_samples} times now (once; saved in {path}).")
     engines = {mode: make_engine(policy, tokenizer, box, argparse.Namespace(**{**vars(args), "mode": mode}))
                for mode, _, _ in ways.values()}
     with tqdm(total=len(missing) * args.potential_samples, desc="measuring", unit="") as bar, torch.no_grad():
