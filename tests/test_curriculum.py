@@ -150,19 +150,19 @@ def test_bad_flags(tmp_path, monkeypatch, capsys, main, arguments, words):
 def test_the_picture():
     counts = {("products", i, 1): {"text@1": [min(k, 10), 10], "code@1": [max(0, k - 10), 10]}
               for i, k in enumerate([0] * 8 + [4, 16, 10, 17, 19, 20])}
-    counts["aiw", 0, 1] = {"text@1": [1, 2]}
+    counts["aiw", 0, 1] = {"text@1": [3, 8]}  # 7.5 twentieths
     rows = [row.split() for row in curriculum.histogram(counts.values()).splitlines()[1:]]
     assert len(rows) == 21 and [row[:4] for row in rows if row[3] != "0"] == [
-        ["0.00", "0.00", "4", "8"], ["0.20", "0.64", "1", "1"], ["0.50", "1.00", "1", "2"],
-        ["0.80", "0.64", "1", "1"], ["0.85", "0.51", "2", "1"], ["0.95", "0.19", "4", "1"],
-        ["1.00", "0.00", "4", "1"]]
-    assert len(rows[0][4]) == 36 and len(rows[10][4]) == 9
+        ["0.00", "0.00", "4", "8"], ["0.20", "0.64", "1", "1"], ["0.40", "0.96", "1", "1"],
+        ["0.50", "1.00", "1", "1"], ["0.80", "0.64", "1", "1"], ["0.85", "0.51", "2", "1"],
+        ["0.95", "0.19", "4", "1"], ["1.00", "0.00", "4", "1"]]
+    assert len(rows[0][4]) == 36 and len(rows[10][4]) == 5
     text = curriculum.task_table(counts).splitlines()
     assert text[0].split()[-2:] == ["A", "B"] and text[-1] == "p by way: A text@1, B code@1"
     assert [row.split() for row in text[1:-1]] == [
-        ["aiw", "1", "0.50", "1.00", "1", "0", "0", "0", "0.50", "-"],
+        ["aiw", "1", "0.38", "0.94", "1", "0", "0", "0", "0.38", "-"],
         ["products", "14", "0.31", "0.21", "3", "1", "0", "10", "0.39", "0.23"],
-        ["all", "15", "0.31", "0.27", "4", "1", "0", "10", "0.39", "0.23"]]
+        ["all", "15", "0.31", "0.26", "4", "1", "0", "10", "0.39", "0.23"]]
     assert max(map(len, text + curriculum.histogram(counts.values()).splitlines())) <= 80
 
 
