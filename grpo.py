@@ -29,6 +29,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+import curriculum
 import evaluate
 import parallel
 import plan
@@ -290,33 +291,34 @@ def update(policy, reference: Reference | None, critic: Critic | None, optimizer
 
 def train(policy, reference: Reference | None, engine: Engine, run: Run, args) -> bool:
     """The RL loop, resumable after every checkpoint. False if Ctrl-C stopped it early."""
-    tasks = select(args.tasks)
     optimizer = make_optimizers(policy, "adamw", args.lr)
     critic = Critic(policy, args) if args.algorithm == "ppo" else None
     trained, optimizers = trained_parameters(policy), list(optimizer)
     if critic:
         trained, optimizers = trained | critic.parameters(), [*optimizer, critic.optimizer]
     start = run.restore(trained, optimizers)
+    source = curriculum.Source(args, engine, run)
     bar = tqdm(total=args.steps, initial=start, desc=args.algorithm.upper(), unit="step", disable=parallel.rank() > 0)
     finished = start >= args.steps
     with stoppable() as stopped:
         for step in range(start, args.steps):
             began = time.perf_counter()
             waited = engine.seconds_waiting
-            questions = draw(tasks, "rl", args.questions, args.levels, start=step * args.questions)
+            questions = source.questions(step)
             episodes = parallel.rollouts(engine, questions, args.samples, temperature=args.temperature,
                                          seed=args.seed * 1_000_003 + step)
             sampled = time.perf_counter()
             for episode in episodes:
                 episode.reward = REWARDS[args.reward](episode)
             groups = torch.arange(len(questions)).repeat_interleave(args.samples)
-            metrics = {"step": step, **rollout_metrics(episodes, groups)}
+            metrics = {"step": step, "stage": source.stage(step), **rollout_metrics(episodes, groups)}
             advantages, more = update(policy, reference, critic, optimizer, episodes, groups, args)
             ended = time.perf_counter()
             metrics |= {**more, "seconds_rollout": sampled - began, "seconds_training": ended - sampled,
                         "seconds_sandbox": engine.seconds_waiting - waited,
                         "tokens_per_second": metrics["sampled_tokens"] / (sampled - began)}
             run.log(metrics)
+            source.record(step, episodes)
             run.log_episodes([{"step": step, "advantage": mean_advantage(advantages[i], episodes[i]),
                                **episodes[i].record(engine.chat)}
                               for i in range(0, len(episodes), max(1, len(episodes) // args.log_episodes))])
@@ -377,6 +379,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
                        default=values["gradient_checkpointing"])
     group.add_argument("--seed", type=int, default=0)
     ppo.add_arguments(parser, settings["critic_lr"])
+    curriculum.add_arguments(parser, values)
     group = parser.add_argument_group("run")
     group.add_argument("--eval-questions", type=int, default=values["eval_questions"], help="before and after; 0: none")
     group.add_argument("--eval-temperature", type=float, default=values["eval_temperature"])
@@ -420,6 +423,7 @@ def main(argv: list[str] | None = None) -> dict | None:
         args = parse(argv)
         select(args.tasks)
         check_arguments(args.quantize, args.lora_rank)
+        curriculum.check(args)
         args.device = parallel.start(args.device)
         plan.set_defaults(args, sys.argv[1:] if argv is None else argv, args.questions * args.samples)
         run = parallel.first_then_others(lambda: Run(args.out, vars(args), args.resume, args.overwrite))

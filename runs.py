@@ -3,6 +3,7 @@
     runs/<model>/<stage>/config.json     every resolved setting
                          metrics.jsonl   one line a step
                          episodes.jsonl  some episodes a step, token by token
+                         questions.jsonl the questions of each step: [task, seed, level, right, samples]
                          trainer.pt      the last checkpoint: trained parameters, optimizer, random state, position
                          adapter/ or model/, eval.json     the policy at the end
                          best/           RL: the policy of the checkpoint whose steps were the most accurate
@@ -102,6 +103,10 @@ class Run:
         """Append lines to episodes.jsonl."""
         self._append("episodes.jsonl", records)
 
+    def log_drawn(self, record: dict) -> None:
+        """Append one line to questions.jsonl: what a step asked, and how often it was answered right."""
+        self._append("questions.jsonl", [record])
+
     def _append(self, name: str, records: list[dict]) -> None:
         if not self.writes:
             return
@@ -111,6 +116,10 @@ class Run:
     def metrics(self) -> list[dict]:
         """All lines of metrics.jsonl."""
         return read_jsonl(self.folder / "metrics.jsonl")
+
+    def drawn(self) -> list[dict]:
+        """All lines of questions.jsonl."""
+        return read_jsonl(self.folder / "questions.jsonl")
 
     def checkpoint(self, trained: dict[str, torch.Tensor], optimizers: list, step: int) -> None:
         """Save what training needs to go on after `step` finished steps; trained: name -> parameter."""
@@ -155,7 +164,7 @@ class Run:
             for optimizer, saved in zip(optimizers, state["optimizers"]):
                 optimizer.load_state_dict(saved)
             torch.set_rng_state(state["random"])
-        for name in ("metrics.jsonl", "episodes.jsonl") if self.writes else ():
+        for name in ("metrics.jsonl", "episodes.jsonl", "questions.jsonl") if self.writes else ():
             kept = [record for record in read_jsonl(self.folder / name) if record["step"] < state["step"]]
             fresh = self.folder / f"{name}.new"
             with writing(self.folder / name):
