@@ -65,7 +65,8 @@ def test_samples_are_divided_over_the_ways(samples, shares):
 def settings():
     return Namespace(**{
         **PRESETS["tiny"], "answer_format": "angle", "levels": (1,), "tasks": "count_bits", "seed": 0,
-        "turn_tokens": 40, "episode_tokens": 200, "pool": 6, "potential_samples": 8})
+        "turn_tokens": 40, "episode_tokens": 200, "pool": 6, "potential_samples": 8, "lag": 4,
+        "static": None, "device": "cpu"})
 
 
 def test_a_killed_measurement_goes_on_to_the_same_file(taught, box, tmp_path, monkeypatch):
@@ -189,7 +190,8 @@ def pretend(monkeypatch, tokenizer, chat):
     monkeypatch.setattr(Engine, "run", run)
     monkeypatch.setattr(grpo, "train_on", lambda *_: {})
     monkeypatch.setattr(grpo, "load", lambda *_, **__: (torch.nn.Linear(1, 1), tokenizer))
-    monkeypatch.setattr(grpo, "save", lambda *_: None)
+    monkeypatch.setattr(Run, "save", lambda *_: None)
+    monkeypatch.setattr(Run, "keep_best", lambda *_: None)
 
 
 FLAGS = ["--tasks", TASK_NAMES, "--init", "base", "--eval-questions", "0", "--questions", "4",
