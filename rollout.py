@@ -28,7 +28,7 @@ Three promises that training relies on (and tests hold):
   for if need be: a run repeats bit by bit, whatever else the machine is doing. Without, nobody waits for a slow program.
 """
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import asdict, dataclass, field
@@ -117,7 +117,8 @@ def sample(logits: torch.Tensor, u: torch.Tensor, temperature: float, top_p: flo
     then of temperature 1). top_p < 1 keeps the smallest set of ids with that mass (for inference only: the trainer
     does not know the cut, paper.md pitfall 7); log-probs stay those of the uncut distribution.
     """
-    probs = torch.softmax(logits if temperature in (0, 1) else logits / temperature, dim=-1, dtype=torch.float32)
+    scaled = logits if temperature in (0, 1) else logits.float() / temperature
+    probs = torch.softmax(scaled, dim=-1, dtype=torch.float32)
     if temperature == 0:
         ids = logits.argmax(-1)
     else:
@@ -167,6 +168,7 @@ class Engine:
         self.merged = merged
         self.cache: SlotCache | None = None  # allocated by the first run, used by all
         self.seconds_waiting = 0.0
+        self.batches: Counter[int] = Counter()  # rows in a decode step -> steps
 
     def run(self, questions: Iterable[Question], samples: int = 1, *, temperature: float = 1.0, top_p: float = 1.0,
             seed: int = 0, first: int = 0, on_token: Callable[[Episode, int], None] | None = None,
@@ -210,6 +212,7 @@ class Engine:
                 for row in chosen:
                     row.cached, row.pending = row.cached + 1, []
                 self._extend(chosen, logits, temperature, top_p, seed, step, on_token, on_turn)
+                self.batches[len(rows)] += 1
                 step += 1
             self._sweep(rows, cache, on_end)
         return episodes
@@ -220,7 +223,8 @@ class Engine:
         if slots and (self.cache is None or self.cache.slots < slots
                       or self.cache.capacity != self.limits.episode_tokens):
             self.cache = None  # give the memory back first
-            self.cache = SlotCache(self.merged.policy if self.merged else self.policy, slots, self.limits.episode_tokens, self.static)
+            policy = self.merged.policy if self.merged else self.policy
+            self.cache = SlotCache(policy, slots, self.limits.episode_tokens, self.static)
         if self.cache:
             self.cache.clear()
         return self.cache
