@@ -21,6 +21,7 @@ import argparse
 import json
 import math
 import os
+import random
 import sys
 import time
 from pathlib import Path
@@ -28,7 +29,8 @@ from pathlib import Path
 import models
 from chat import Chat
 from curriculum import POTENTIAL_BOUNDS, RATE_BOUNDS, improvement_potential, total
-from runs import RunError, command, fail, read_jsonl
+from evaluate import wilson
+from runs import Run, RunError, command, fail, read_jsonl
 from sft import training_mask
 from tasks import TASKS
 from trajectories import encode
@@ -65,8 +67,8 @@ def number(value: float, digits: int = 4) -> float | None:
 
 def derived(line: dict) -> dict:
     """A line of metrics.jsonl with what is drawn but not logged; the loss of RL says nothing and is left out."""
-    if "reward" not in line:
-        return line
+    if "reward" not in line:  # SFT
+        return {"loss": line.get("loss")}
     wait, rollout = line.get("seconds_sandbox", 0), line.get("seconds_rollout", 0)  # the wait is a part of the rollout
     return {**line, "loss": None, "unanswered": 1 - line.get("stop_answer", 1), "sampling": max(0, rollout - wait),
             "sandbox": wait, "training": line.get("seconds_training", 0)}
@@ -110,6 +112,15 @@ def potential(folder: Path, config: dict) -> dict | None:
     return {"bins": bins, "questions": len(counts), "by": "p" if by_rate else "4p(1-p)",
             "bounds": RATE_BOUNDS if by_rate else POTENTIAL_BOUNDS, "curriculum": config.get("curriculum", "none"),
             "stage_steps": config.get("stage_steps")}
+
+
+def accuracies(name: str, summary: dict) -> dict:
+    """A summary of evaluate.py, with an interval for each task."""
+    tasks = {}
+    for task, one in summary["tasks"].items():
+        low, high = wilson(round(one["accuracy"] * one["questions"]), one["questions"])
+        tasks[task] = {**one, "low": low, "high": high}
+    return {"name": name, **summary, "tasks": tasks}
 
 
 # ------------------------------------------------------------------------------------------------------- tokens
@@ -219,8 +230,14 @@ def episode(record: dict, config: dict, pieces: Pieces | None) -> dict:
 
 
 def spread(items: list, count: int) -> list:
-    """`count` of the items, evenly over all of them."""
-    return [items[i * len(items) // count] for i in range(count)] if count < len(items) else items
+    """`count` of the items, evenly over all of them: one from each of as many stretches.
+
+    Which one is drawn: every 8th item of a run that goes round 8 tasks would be of the same task.
+    """
+    if count >= len(items):
+        return items
+    rng, edges = random.Random(0), [i * len(items) // count for i in range(count + 1)]
+    return [items[rng.randrange(start, end)] for start, end in zip(edges, edges[1:])]
 
 
 def fitting(texts: list[str], budget: int) -> list[str]:
@@ -264,8 +281,7 @@ def read_run(folder: Path, wanted: int, tokenizer=None) -> tuple[dict, list[dict
     if not metrics:
         notes.append(f"{folder}/metrics.jsonl has no line yet: no curves.")
     result = read_json(folder / "eval.json") if (folder / "eval.json").exists() else {}
-    results = [{"name": name, **one, "tasks": one.get("tasks", {})} for name, one in
-               ({"evaluation": result} if "tasks" in result else result).items() if isinstance(one, dict)]
+    results = [accuracies(name, one) for name, one in ({"evaluation": result} if "tasks" in result else result).items()]
     if rl and len(results) < 2:
         notes.append(f"{folder}: no accuracy before and after; eval.json is written at the end of a run.")
     records = read_lines(folder / ("episodes.jsonl" if rl else "data.jsonl"), notes)
@@ -333,10 +349,12 @@ def write(folders: list[Path], out: Path, episodes: int = 1000, tokenizer=None) 
         raise RunError(f"cannot write {out}: {error.strerror}") from None
 
 
-def refresh(folder: Path, tokenizer=None) -> None:
-    """Write folder/report.html while or after a run trains: whatever goes wrong, the run goes on."""
+def refresh(run: Run, tokenizer) -> None:
+    """Write report.html into the folder of a run that is training: whatever goes wrong, it goes on."""
+    if not run.writes:
+        return
     try:
-        write([folder], folder / "report.html", tokenizer=tokenizer)
+        write([run.folder], run.folder / "report.html", tokenizer=tokenizer)
     except Exception as error:
         print(f"no report: {type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
 
