@@ -114,13 +114,15 @@ def potential(folder: Path, config: dict) -> dict | None:
             "stage_steps": config.get("stage_steps")}
 
 
-def accuracies(name: str, summary: dict) -> dict:
-    """A summary of evaluate.py, with an interval for each task."""
-    tasks = {}
-    for task, one in summary["tasks"].items():
-        low, high = wilson(round(one["accuracy"] * one["questions"]), one["questions"])
-        tasks[task] = {**one, "low": low, "high": high}
-    return {"name": name, **summary, "tasks": tasks}
+def accuracies(folder: Path) -> list[dict]:
+    """The summaries in eval.json (before and after, or the one of evaluate.py), with an interval for each task."""
+    path = folder / "eval.json"
+    found = read_json(path) if path.exists() else {}
+    for summary in ([found] if "tasks" in found else found.values()):
+        for task in summary["tasks"].values():
+            task["low"], task["high"] = wilson(round(task["accuracy"] * task["questions"]), task["questions"])
+    return [{"name": "evaluation", **found}] if "tasks" in found else [
+        {"name": name, **summary} for name, summary in found.items()]
 
 
 # ------------------------------------------------------------------------------------------------------- tokens
@@ -175,7 +177,7 @@ def find_tokenizer(folder: Path, config: dict):
         if hub is None or config.get("random_weights"):
             return models.tiny_tokenizer()
         return models._tokenizer(hub)  # a folder, or in the hub's cache
-    except Exception:  # whatever transformers raises: the page does without
+    except Exception:  # noqa: BLE001  (whatever transformers raises: the page does without)
         return None
 
 
@@ -280,15 +282,15 @@ def read_run(folder: Path, wanted: int, tokenizer=None) -> tuple[dict, list[dict
     rl = "algorithm" in config
     if not metrics:
         notes.append(f"{folder}/metrics.jsonl has no line yet: no curves.")
-    result = read_json(folder / "eval.json") if (folder / "eval.json").exists() else {}
-    results = [accuracies(name, one) for name, one in ({"evaluation": result} if "tasks" in result else result).items()]
+    results = attempt("eval.json", lambda: accuracies(folder), notes) or []
     if rl and len(results) < 2:
         notes.append(f"{folder}: no accuracy before and after; eval.json is written at the end of a run.")
     records = read_lines(folder / ("episodes.jsonl" if rl else "data.jsonl"), notes)
     shown, bad = [], 0
     chosen = spread(records, wanted)
     pieces = pieces_for(folder, config, chosen, tokenizer, notes) if chosen else None
-    chat = not rl and pieces and Chat(pieces.tokenizer, config["mode"], config["style"], config["answer_format"])
+    chat = None if rl or not pieces else attempt("the prompt of config.json", lambda: Chat(
+        pieces.tokenizer, config["mode"], config["style"], config["answer_format"]), notes)
     for record in chosen:
         try:
             if chat:
@@ -301,7 +303,17 @@ def read_run(folder: Path, wanted: int, tokenizer=None) -> tuple[dict, list[dict
         notes.append(f"{folder}: {bad} line{'s' if bad > 1 else ''} left out that hold{'' if bad > 1 else 's'} "
                      "no episode.")
     return {"name": str(folder), "config": config, "rl": rl, "curves": curves(metrics), "steps": len(metrics),
-            "results": results, "potential": potential(folder, config), "notes": notes, "episodes": len(records)}, shown
+            "results": results, "potential": attempt("potential.jsonl", lambda: potential(folder, config), notes),
+            "notes": notes, "episodes": len(records)}, shown
+
+
+def attempt(what: str, read, notes: list[str]):
+    """What read() returns; None and a note where the file does not hold what it should."""
+    try:
+        return read()
+    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError):
+        notes.append(f"Left out, because it cannot be used as it is: {what}.")
+        return None
 
 
 def pieces_for(folder: Path, config: dict, records: list[dict], tokenizer, notes: list[str]) -> Pieces | None:
@@ -355,7 +367,7 @@ def refresh(run: Run, tokenizer) -> None:
         return
     try:
         write([run.folder], run.folder / "report.html", tokenizer=tokenizer)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  (a page is not worth a run)
         print(f"no report: {type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
 
 
