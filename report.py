@@ -68,7 +68,7 @@ def number(value: float, digits: int = 4) -> float | None:
 def derived(line: dict) -> dict:
     """A line of metrics.jsonl with what is drawn but not logged; the loss of RL says nothing and is left out."""
     if "reward" not in line:  # SFT
-        return {"loss": line.get("loss")}
+        return {"step": line.get("step"), "loss": line.get("loss")}
     wait, rollout = line.get("seconds_sandbox", 0), line.get("seconds_rollout", 0)  # the wait is a part of the rollout
     return {**line, "loss": None, "unanswered": 1 - line.get("stop_answer", 1), "sampling": max(0, rollout - wait),
             "sandbox": wait, "training": line.get("seconds_training", 0)}

@@ -108,6 +108,8 @@ def test_curves_are_averaged_and_leave_out_what_is_no_number():
                             "seconds_sandbox": 1} for i in range(3 * report.POINTS)])
     assert found["every"] == 3 and len(found["reward"]) == len(found["step"]) == report.POINTS
     assert found["reward"][1] == 4 and found["step"][1] == 5 and "kl" not in found
+    assert report.curves([{"step": 7, "loss": 2.0, "grad_norm": 1}]) == {
+        "every": 1, "step": [7], "stage": [0], "loss": [2.0]}
     assert found["unanswered"][0] == 0.25 and found["sampling"][0] == 2 and found["sandbox"][0] == 1
 
 
