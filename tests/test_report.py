@@ -104,10 +104,11 @@ def test_hostile_text_cannot_leave_its_script_element(chat, run_folder):
 
 
 def test_curves_are_averaged_and_leave_out_what_is_no_number():
-    found = report.curves([{"step": i, "reward": i, "kl": float("inf"), "stop_answer": 0.75, "seconds_rollout": 3,
-                            "seconds_sandbox": 1} for i in range(3 * report.POINTS)])
+    found = report.curves([{"step": i, "reward": i, "kl": float("inf") if i % 3 else 0.5, "entropy": float("nan"),
+                            "stop_answer": 0.75, "seconds_rollout": 3, "seconds_sandbox": 1} for i in range(3 * report.POINTS)])
     assert found["every"] == 3 and len(found["reward"]) == len(found["step"]) == report.POINTS
-    assert found["reward"][1] == 4 and found["step"][1] == 5 and "kl" not in found
+    assert found["reward"][1] == 4 and found["step"][1] == 5
+    assert found["kl"][1] == 0.5 and "entropy" not in found
     assert report.curves([{"step": 7, "loss": 2.0, "grad_norm": 1}]) == {
         "every": 1, "step": [7], "stage": [0], "loss": [2.0]}
     assert found["unanswered"][0] == 0.25 and found["sampling"][0] == 2 and found["sandbox"][0] == 1
