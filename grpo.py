@@ -34,6 +34,7 @@ import evaluate
 import parallel
 import plan
 import ppo
+import report
 import sandbox as sandboxes
 import sft
 from chat import ChatError
@@ -321,7 +322,7 @@ def train(policy, reference: Reference | None, engine: Engine, run: Run, args) -
             source.record(step, episodes)
             run.log_episodes([{"step": step, "advantage": mean_advantage(advantages[i], episodes[i]),
                                **episodes[i].record(engine.chat)}
-                              for i in range(0, len(episodes), max(1, len(episodes) // args.log_episodes))])
+                              for i in logged(len(episodes), step, args)])
             bar.update()
             bar.set_postfix(reward=f"{metrics['reward']:.2f}", code=f"{metrics['code_share']:.2f}",
                             calls=f"{metrics['calls']:.2f}", dead=f"{metrics['dead_groups']:.2f}",
@@ -330,10 +331,16 @@ def train(policy, reference: Reference | None, engine: Engine, run: Run, args) -
             if (step + 1) % args.save_every == 0 or finished or stop:
                 run.keep_best(policy, engine.tokenizer, step + 1)
                 run.checkpoint(trained, optimizers, step + 1)
+                report.refresh(run, engine.tokenizer)
             if stop:
                 break
     bar.close()
     return finished
+
+
+def logged(count: int, step: int, args) -> list[int]:
+    """Which of a step's episodes are logged: drawn, so that over the steps all tasks come up, not always the same."""
+    return sorted(random.Random(f"log/{args.seed}/{step}").sample(range(count), min(count, args.log_episodes)))
 
 
 def mean_advantage(advantage: torch.Tensor, episode: Episode) -> float:
@@ -455,9 +462,11 @@ def main(argv: list[str] | None = None) -> dict | None:
         print(f"{name}: {args.steps} steps; saved in {run.folder}")
         return None
     run.write("eval.json", results)
+    report.refresh(run, tokenizer)
     print("\n" + evaluate.table(results))
     shown = next((e for e in episodes if e.correct and e.calls), episodes[0])
-    print(f"\nOne episode after {name}:\n{evaluate.show(shown)}\n\nSaved in {run.folder}")
+    print(f"\nOne episode after {name}:\n{evaluate.show(shown)}\n\nSaved in {run.folder}; look at "
+          f"{run.folder / 'report.html'}")
     return results
 
 

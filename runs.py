@@ -196,7 +196,8 @@ def read_jsonl(path: Path) -> list[dict]:
     if not path.exists():
         return []
     records = []
-    for line in path.read_text("utf-8").splitlines():
+    # Not splitlines(): it also splits at U+2028 and U+0085, which JSON keeps as they are. A cut may split a character.
+    for line in path.read_text("utf-8", errors="replace").split("\n"):
         with contextlib.suppress(json.JSONDecodeError):
             records.append(json.loads(line))
     return records

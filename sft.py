@@ -232,6 +232,8 @@ def main(argv: list[str] | None = None) -> bool:
         print(f"Stopped. Go on with: python sft.py --model {args.model} --out {args.out} --resume")
         return False
     run.save(policy, tokenizer)
+    import report  # here: it needs this module
+    report.refresh(run, tokenizer)
     losses = [line["loss"] for line in run.metrics()]
     part = max(1, len(losses) // 5)
     print(f"SFT: {len(examples)} conversations, {len(losses)} steps, loss {sum(losses[:part]) / part:.3f} -> "

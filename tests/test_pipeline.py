@@ -31,6 +31,8 @@ def test_tiny_from_nothing_to_an_answer(tmp_path):
     assert len(metrics) == 2 and all(set(line) >= EVERY_STEP for line in metrics)
     episode = read_jsonl(folder / "episodes.jsonl")[0]
     assert len(episode["ids"]) == len(episode["mask"]) == len(episode["logprobs"]) and "advantage" in episode
+    assert all("{{data}}" not in (run / "report.html").read_text() for run in (folder, tmp_path / "runs/tiny/sft"))
+    assert '"after GRPO"' in (folder / "report.html").read_text()
     assert json.loads((folder / "eval.json").read_text())["after GRPO"]["questions"] == 16
     assert json.loads((folder / "config.json").read_text())["reward"] == "shaped" and exists(folder)
     assert "after SFT" not in ok("evaluate.py", "--questions", 8, cwd=tmp_path)
