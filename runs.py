@@ -39,14 +39,14 @@ def fail(message: object) -> None:
     raise SystemExit(2)
 
 
-def command(main) -> None:
+def command(main, hint: str = "The same command with --resume goes on with it.") -> None:
     """Run a script's main; Ctrl-C outside a training step, and too little memory, end it in one line, too."""
     try:
         main()
     except DoesNotFit as error:
         fail(error)
     except KeyboardInterrupt:
-        print("\nStopped. The same command with --resume goes on with it.", file=sys.stderr)
+        print(f"\nStopped. {hint}", file=sys.stderr)
         raise SystemExit(130) from None
 
 
