@@ -66,6 +66,8 @@ def conversations(tasks: list[Task], chat: Protocol, folder: Path, args: argpars
                 asked[task.name] += lacking
             for mode, style in variants:
                 mine = [question for question in questions if variant_of(question, variants) == (mode, style)]
+                if not mine:
+                    continue
                 evaluate.speak(engine, mode, style)
                 log = evaluate.Log(folder / f"teacher-{turn}-{mode}-{style}.jsonl",
                                    {"teacher": args.teacher, "temperature": args.teacher_temperature, "round": turn})

@@ -1,5 +1,6 @@
 """Models behind a server: a real server process, which speaks the protocol, sometimes wrongly."""
 import json
+import signal
 import threading
 import time
 from collections import Counter
@@ -10,10 +11,12 @@ import pytest
 
 import api
 import evaluate
+import r1ci
+import sft
 from chat import RESULTS, Protocol
 from rollout import Limits
 from runs import read_jsonl
-from tasks import draw, select
+from tasks import TASKS, draw, select
 
 KNOWN = {q.prompt: q for purpose in ("eval", "sft") for q in draw(select("tiny"), purpose, 64, (1,))}
 
@@ -212,3 +215,73 @@ def test_a_stopped_evaluation_goes_on(server, quick, tmp_path, monkeypatch, caps
     assert text["calls"] == 0 and 0 < text["accuracy"] < 1 and text["against"]["better"] == 0
     assert text["against"]["difference"] == pytest.approx(text["accuracy"] - 1)
     assert text["tasks_low"] <= text["low"] < text["accuracy"] < text["high"] <= text["tasks_high"]
+
+
+def test_a_teacher_behind_a_server(server, quick, tmp_path, monkeypatch, capsys):
+    """Only right conversations are kept, with the student's prompt, and an interrupted start asks nothing twice."""
+    monkeypatch.chdir(tmp_path)
+    flags = ["--teacher", "openai:fake", "--base-url", server.url, "--per-task", "4", "--tasks", "products,count_bits",
+             "--steps", "2", "--batch", "4", "--concurrency", "1", "--teacher-rounds", "3"]
+    server.faults = [None] * 6 + [(401, "bad key", {})]
+    with pytest.raises(SystemExit):
+        sft.main(flags)
+    asked = len(server.bodies)
+    assert asked == 7 and "OPENAI_API_KEY" in capsys.readouterr().err
+    sft.main([*flags, "--resume"])
+    folder = tmp_path / "runs/tiny/sft"
+    records = read_jsonl(folder / "data.jsonl")
+    lines = [line for path in folder.glob("teacher-*.jsonl") for line in read_jsonl(path)[1:]]
+    wrong = sum(not line["correct"] for line in lines)
+    assert Counter(r["task"] for r in records) == {"products": 4, "count_bits": 4} and wrong > 0
+    assert len(lines) == len(records) + wrong and len({(li["task"], li["seed"]) for li in lines}) == len(lines)
+    calls = Counter(json.dumps([body["messages"], body["seed"]]) for body in server.bodies if body["fault"] is None)
+    assert sum(count > 1 for count in calls.values()) <= 1  # at most the episode that the fault met half-way
+    for record in records:
+        task, messages = TASKS[record["task"]], record["messages"]
+        assert messages[0]["content"] == Protocol(style="short").head and record["kind"] in ("interpreter", "code", "text")
+        assert task.check(task.question(record["seed"], record["level"]), Protocol().answer(messages[-1]["content"]))
+        assert len(messages) == (3 if record["kind"] == "text" else 5)
+    assert len({record["kind"] for record in records}) > 1
+    server.answer = lambda body: "<<<wrong>>>"
+    with pytest.raises(SystemExit):
+        sft.main([*flags, "--out", "none"])
+    assert "was right at none of" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_teacher_on_this_machine(tmp_path, monkeypatch, taught, box):
+    """A small policy that learned one task teaches what it gets right."""
+    policy, tokenizer, _ = taught
+    monkeypatch.chdir(tmp_path)
+    policy.save_pretrained("master")
+    tokenizer.save_pretrained("master")
+    sft.main(["--teacher", "master", "--per-task", "8", "--tasks", "count_bits", "--steps", "1", "--batch", "8"])
+    records = read_jsonl(tmp_path / "runs/tiny/sft/data.jsonl")
+    assert records and any(m["content"].startswith(RESULTS) for record in records for m in record["messages"])
+
+
+def test_asking_in_a_loop(server, quick, tmp_path, monkeypatch, capsys):
+    """Ctrl-C stops an answer, an error for good stops one question, the end of the input stops the program."""
+    prompts = [q.prompt for q in draw(select("products"), "eval", 2, (1,))]
+    lines = iter([prompts[0], "interrupt", "", "fail", prompts[1]])
+
+    def read(_):
+        line = next(lines, None)
+        if line is None:
+            raise EOFError
+        server.faults += [(404, "gone", {})] if line == "fail" else []
+        return line
+
+    def answer(body):
+        if body["messages"][1]["content"] == "interrupt":
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+            time.sleep(0.1)
+            return "late"
+        return solve(body)
+
+    server.answer = answer
+    monkeypatch.setattr("builtins.input", read)
+    r1ci.main(["ask", "--model", "openai:fake", "--base-url", server.url])
+    out, error = capsys.readouterr()
+    assert out.count("answer: ") == 2 and out.count("(stopped)") == 1 and "\033" not in out
+    assert "```python" in out and "(ok, " in out and "It prints 5" not in out
+    assert error.count("error:") == 1 and "gone" in error
