@@ -120,30 +120,29 @@ def test_a_killed_evaluation_goes_on(tmp_path, tokenizer, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     build(tokenizer).save_pretrained("small")
     tokenizer.save_pretrained("small")
-    flags = [str(flag) for flag in ["--model", "small", *FLAGS]]
-    process = start("evaluate", ["--model", tmp_path / "small", *FLAGS, "--out", tmp_path / "killed.json"],
-                    tmp_path / "log")
+    flags = [str(flag) for flag in ["--model", tmp_path / "small", *FLAGS]]
+    process = start("evaluate", [*flags, "--out", tmp_path / "killed.json"], tmp_path / "log")
     log = tmp_path / "killed.episodes.jsonl"
     while process.is_alive() and len(read_jsonl(log)) < 9:
         time.sleep(0.002)
     process.kill()
     process.join(60)
-    before = read_jsonl(log)
-    assert process.exitcode == -9 and 9 <= len(before) < 29
-    with open(log, "a") as file:
-        file.write('{"number": 27, "cut sho')
-    again = evaluate.main([*flags, "--model", str(tmp_path / "small"), "--out", "killed.json"])
-    assert read_jsonl(log)[:len(before)] == before and len(read_jsonl(log)) == 29
-    whole = evaluate.main([*flags, "--model", str(tmp_path / "small"), "--out", "whole.json"])
-    whole_log = [line for line in read_jsonl(tmp_path / "whole.episodes.jsonl")][1:]
-    assert [line["turns"][0]["text"] for line in read_jsonl(log)[1:]] == [line["turns"][0]["text"] for line in whole_log]
+    before = read_jsonl(log)[:-1]  # as if it had been killed while it wrote a batch
+    assert process.exitcode == -9 and 8 <= len(before) < 28
+    log.write_text("".join(json.dumps(line) + "\n" for line in before) + '{"number": 27, "cut sho')
+    again = evaluate.main([*flags, "--out", "killed.json"])
+    assert read_jsonl(log)[:len(before)] == before
+    whole = evaluate.main([*flags, "--out", "whole.json", "--save-every", "28"])
+    texts, whole_texts = ({line["number"]: line["turns"][0]["text"] for line in read_jsonl(path)[1:]}
+                          for path in (log, tmp_path / "whole.episodes.jsonl"))
+    assert texts == whole_texts and list(whole_texts) == list(range(28)) and len(set(texts.values())) > 20
     assert again == whole and len(whole["each"]) == 14 and whole == json.loads((tmp_path / "whole.json").read_text())
-    assert len({line["turns"][0]["text"] for line in whole_log}) > 20  # every sample its own random numbers
+    flags += ["--out", "whole.json", "--save-every", "28"]
     monkeypatch.setattr(evaluate, "load", None)  # a finished evaluation is only counted again
-    assert evaluate.main([*flags, "--model", str(tmp_path / "small"), "--out", "whole.json"]) == whole
+    assert evaluate.main(flags) == whole
     for more, words in ((["--temperature", "0.5"], "temperature=0.6, not 0.5"), (["--seed", "1"], "seed=0, not 1"),
                         (["--against", "none"], "is no evaluation"),
                         (["--questions", "12", "--against", "whole.json", "--out", "x.json"], "different questions")):
         with pytest.raises(SystemExit):
-            evaluate.main([*flags, "--model", str(tmp_path / "small"), "--out", "whole.json", *more])
+            evaluate.main([*flags, *more])
         assert words in capsys.readouterr().err.splitlines()[-1]
