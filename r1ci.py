@@ -162,7 +162,10 @@ class Printer:
 # ------------------------------------------------------------------------------------------------------ the pipeline
 def run_command(argv: list[str]) -> None:
     """Warm start (if there is none yet), GRPO, evaluation before and after. Takes the flags of grpo.py."""
-    args = grpo.parse(argv)
+    try:
+        args = grpo.parse(argv)
+    except ModelError as error:
+        fail(error)
     if args.init != "base" and not exists(args.sft_run) and args.model != "tiny":
         grpo.sft.main(["--model", args.model, "--out", str(args.sft_run), "--tasks", args.tasks])
     grpo.main(argv)
