@@ -72,7 +72,6 @@ class Engine:
         self.concurrency, self.timeout = concurrency, timeout
         self.reached = False  # has the server ever answered?
         self.limit_name = "max_tokens"
-        self.stopping = threading.Event()
 
     def run(self, questions: Iterable[Question], samples: int = 1, *, temperature: float = 1.0, top_p: float = 1.0,
             seed: int = 0, first: int = 0, skip: Iterable[int] = (),
@@ -90,18 +89,18 @@ class Engine:
         for episode in episodes:
             waiting.put(episode)
         options = {"temperature": temperature, **({"top_p": top_p} if top_p < 1 else {})}
-        self.stopping.clear()
+        stopping = threading.Event()  # of this run: a call that Ctrl-C left behind must not wake up in the next one
 
         def work() -> None:
             try:
-                while not self.stopping.is_set():
+                while not stopping.is_set():
                     episode = waiting.get_nowait()
-                    self._converse(episode, options, seed, on_turn)
+                    self._converse(episode, options, seed, on_turn, stopping)
                     ended.put(episode)
             except queue.Empty:
                 pass
             except BaseException as error:  # noqa: BLE001  (raised again by the calling thread)
-                self.stopping.set()
+                stopping.set()
                 ended.put(error)
             ended.put(None)
 
@@ -119,12 +118,12 @@ class Engine:
                 elif on_end:
                     on_end(what)
         finally:
-            self.stopping.set()  # Ctrl-C: threads die with the program, or after their call
+            stopping.set()  # Ctrl-C: threads die with the program, or after their call
         if errors:
             raise next((error for error in errors if not isinstance(error, _Stopped)), errors[0])
         return episodes
 
-    def _converse(self, episode: Answered, options: dict, seed: int, on_turn) -> None:
+    def _converse(self, episode: Answered, options: dict, seed: int, on_turn, stopping: threading.Event) -> None:
         """One episode from question to verdict, under the same rules as rollout.Engine."""
         messages = self.chat.messages(episode.question.prompt)
         used, limits = 0, self.limits  # tokens of the conversation so far
@@ -135,7 +134,7 @@ class Engine:
                 break
             digest = hashlib.sha256(f"{seed}/{episode.number}/{len(episode.turns)}".encode()).digest()
             text, finish, before, written = self._complete(
-                messages, {**options, self.limit_name: room, "seed": int.from_bytes(digest[:4], "big") >> 1})
+                messages, {**options, self.limit_name: room, "seed": int.from_bytes(digest[:4], "big") >> 1}, stopping)
             code = find_code(text) if self.chat.mode != "text" else None
             text = until_code(text) if code is not None else text
             turn = Turn(before, before + written, text, code)
@@ -146,13 +145,13 @@ class Engine:
                 episode.stop = "length" if finish == "length" else "void" if episode.answer is None else "answer"
             elif episode.calls >= limits.calls:
                 episode.stop = "calls"
-            if on_turn:
+            if on_turn and not stopping.is_set():
                 on_turn(episode, turn)
             if code is not None and not episode.stop:
                 result = self.sandbox.run(code)
                 turn.output, turn.status = result.for_model(limits.results_chars), result.status
                 turn.seconds = result.seconds
-                if on_turn:
+                if on_turn and not stopping.is_set():
                     on_turn(episode, turn)
                 messages += [{"role": "assistant", "content": text}, {"role": "user", "content": RESULTS + turn.output}]
                 used += guess_tokens(turn.output)
@@ -160,12 +159,12 @@ class Engine:
         episode.correct = episode.stop == "answer" and task is not None and task.check(episode.question, episode.answer)
         episode.reward = float(episode.correct)
 
-    def _complete(self, messages: list[dict], options: dict) -> tuple[str, str, int, int]:
+    def _complete(self, messages: list[dict], options: dict, stopping: threading.Event) -> tuple[str, str, int, int]:
         """(text, finish_reason, tokens read, tokens written) of one call, however often it takes."""
         broken = 0
         for attempt in range(TRIES):
             wait = min(LONGEST_WAIT, FIRST_WAIT * 2 ** attempt) * random.uniform(0.75, 1.25)  # not all at once
-            if self.stopping.is_set():
+            if stopping.is_set():
                 raise _Stopped
             try:
                 reply = self._post({"model": self.model, "messages": messages, **options})
@@ -199,7 +198,7 @@ class Engine:
                         reason, (TimeoutError, http.client.RemoteDisconnected, ConnectionResetError)):
                     raise ApiError(f"cannot reach {self.url} ({reason}): is the server running there?") from None
             if attempt + 1 < TRIES:
-                self.stopping.wait(wait)
+                stopping.wait(wait)
         raise ApiError(f"{self.url} failed {TRIES} times in a row, at last with: {problem}. What is done is kept: the same "
                        "command goes on")
 

@@ -281,7 +281,9 @@ def test_asking_in_a_loop(server, quick, tmp_path, monkeypatch, capsys):
     server.answer = answer
     monkeypatch.setattr("builtins.input", read)
     r1ci.main(["ask", "--model", "openai:fake", "--base-url", server.url])
+    time.sleep(0.2)
     out, error = capsys.readouterr()
+    assert "late" not in out  # what came after Ctrl-C
     assert out.count("answer: ") == 2 and out.count("(stopped)") == 1 and "\033" not in out
     assert "```python" in out and "(ok, " in out and "It prints 5" not in out
     assert error.count("error:") == 1 and "gone" in error
