@@ -72,11 +72,33 @@ def find_code(text: str) -> str | None:
     return block[1] if block else None
 
 
+def until_code(text: str) -> str:
+    """A turn as if generation had halted after its first complete ```python block."""
+    block = _BLOCK.search(text)
+    return text[:block.end()] if block else text
+
+
 class ChatError(ValueError):
     """A tokenizer this protocol cannot be built on; the message says why."""
 
 
-class Chat:
+class Protocol:
+    """How to work and how to end: what is said in words, to any model."""
+
+    def __init__(self, mode: str = "interpreter", style: str = "full", answer_format: str = "angle"):
+        self.mode, self.answer_format = mode, answer_format
+        self.head = head_prompt(mode, style, answer_format)
+
+    def messages(self, question: str) -> list[dict]:
+        """The conversation before the policy's first token."""
+        return [{"role": "system", "content": self.head}, {"role": "user", "content": question}]
+
+    def answer(self, text: str) -> str | None:
+        """The final answer in what the policy wrote in its last turn, or None."""
+        return extract_answer(text, self.answer_format)
+
+
+class Chat(Protocol):
     """The protocol for one tokenizer: everything the platform says, as token ids.
 
     end_of_turn: the id that closes an assistant message; stop_ids: all ids at which sampling stops (models such as
@@ -87,8 +109,8 @@ class Chat:
                  extra_stop_ids: tuple[int, ...] = ()):
         if not getattr(tokenizer, "chat_template", None):
             raise ChatError("the tokenizer has no chat template: an instruct or chat model is needed")
-        self.tokenizer, self.mode, self.answer_format = tokenizer, mode, answer_format
-        self.head = head_prompt(mode, style, answer_format)
+        super().__init__(mode, style, answer_format)
+        self.tokenizer = tokenizer
         # What does the template put after an assistant message, and round the user message that follows it?
         rendered = self._render(self.messages("Q") + [{"role": "assistant", "content": "\x02A\x02"},
                                                       {"role": "user", "content": "\x02R\x02"}])
@@ -104,10 +126,6 @@ class Chat:
         self.end_of_turn = first[0]
         self.stop_ids |= {self.end_of_turn}
         self._special = sorted(set(tokenizer.all_special_tokens), key=len, reverse=True)
-
-    def messages(self, question: str) -> list[dict]:
-        """The conversation before the policy's first token."""
-        return [{"role": "system", "content": self.head}, {"role": "user", "content": question}]
 
     def prompt_ids(self, question: str, head: str | None = None) -> list[int]:
         """Ids of system message (this protocol's, or a recorded one), question and header of the first turn."""
@@ -129,10 +147,6 @@ class Chat:
     def turn_ids(self, content: str) -> list[int]:
         """Ids of a finished assistant message, its end of turn included (for supervised examples)."""
         return self._encode(content) + [self.end_of_turn]
-
-    def answer(self, text: str) -> str | None:
-        """The final answer in what the policy wrote in its last turn, or None."""
-        return extract_answer(text, self.answer_format)
 
     def harmless(self, text: str) -> str:
         """Without the template's own markers: tool output must not be able to open or close a message."""

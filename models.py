@@ -106,6 +106,8 @@ def preset(model: str) -> dict:
     """The settings of a preset, or for a hub id or folder those of a small pretrained model (a copy)."""
     if model in PRESETS:
         return copy.deepcopy(PRESETS[model])
+    if model.startswith("openai:"):
+        return _pretrained(model)
     path = Path(model).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
@@ -114,30 +116,39 @@ def preset(model: str) -> dict:
         return _pretrained(str(path), **SMALL)
     if model.count("/") == 1 and not model.startswith((".", "/", "~")):
         return _pretrained(model)
-    raise ModelError(f"unknown model {model!r}: choose {', '.join(PRESETS)}, a hub id (org/name) or a local folder")
+    raise ModelError(f"unknown model {model!r}: choose {', '.join(PRESETS)}, a hub id (org/name), a local folder, "
+                     "or openai:NAME to ask a server")
 
 
 def run_name(model: str) -> str:
     """The name of a model in run folders: 'tiny', 'Qwen--Qwen2.5-3B', the last part of a local path."""
     path = Path(model).expanduser()
-    return path.resolve().name if path.is_dir() else model.replace("/", "--")
+    return path.resolve().name if path.is_dir() else model.replace("/", "--").replace(":", "--")
 
 
-def make_parser(argv: list[str] | None, description: str, prog: str | None = None
+def make_parser(argv: list[str] | None, description: str, prog: str | None = None, served: bool = False
                 ) -> tuple[argparse.ArgumentParser, dict]:
-    """(parser, preset) of a command: --model is read first, because the other flags' defaults depend on it."""
+    """(parser, preset) of a command: --model is read first, because the other flags' defaults depend on it.
+
+    served: the command only asks the model, so one behind a server (api.py) will do.
+    """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)  # or --mode would be read as --model
     first.add_argument("--model", default="tiny")
     parser = argparse.ArgumentParser(prog=prog, description=description, allow_abbrev=False,
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    return parser, add_arguments(parser, first.parse_known_args(argv)[0].model)
+    model = first.parse_known_args(argv)[0].model
+    if model.startswith("openai:") and not served:
+        raise ModelError(f"{model} answers over the network, so there are no weights to work on here: it can be asked "
+                         "(evaluate.py, r1ci.py ask) and can teach (sft.py --teacher)")
+    return parser, add_arguments(parser, model)
 
 
 def add_arguments(parser: argparse.ArgumentParser, model: str) -> dict:
     """Flags about the model and the limits of an episode, with the preset's values as defaults; the preset."""
     values = preset(model)
     group = parser.add_argument_group("model")
-    group.add_argument("--model", default="tiny", help="preset, hub id or local folder")
+    group.add_argument("--model", default="tiny", help="preset, hub id or local folder; openai:NAME "
+                       "(a model behind a server) where it is only asked")
     group.add_argument("--dtype", choices=("auto", "float32", "bfloat16"), default=values["dtype"], help="of frozen "
                        "weights; weights that are trained themselves (--lora-rank 0) are float32; auto: what is faster")
     group.add_argument("--quantize", choices=("none", "nf4", "int8"), default=values["quantize"],

@@ -84,7 +84,10 @@ def totals(numbers: dict) -> dict:
     return {name: sum(part.get(name, 0) for part in parts) for name in {name: 0 for part in parts for name in part}}
 
 
-def rollouts(engine, questions: list, samples: int = 1, **options) -> list:
-    """Episodes of all these questions, on every rank: each samples its block of them (see memory.rollouts)."""
-    first, last = (len(questions) * place // size() for place in (rank(), rank() + 1))
-    return gather(memory.rollouts(engine, questions[first:last], samples, first=first * samples, **options))
+def rollouts(engine, questions: list, samples: int = 1, *, first: int = 0, **options) -> list:
+    """Episodes of all these questions, on every rank: each samples its block of them (see memory.rollouts).
+
+    first: the number of the first episode, as in Engine.run.
+    """
+    start, end = (len(questions) * place // size() for place in (rank(), rank() + 1))
+    return gather(memory.rollouts(engine, questions[start:end], samples, first=first + start * samples, **options))

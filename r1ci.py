@@ -2,6 +2,7 @@
 
     python r1ci.py run                      warm start, GRPO, evaluation: the whole story on the tiny model
     python r1ci.py ask "How many times does the letter r occur in strawberry?"
+    python r1ci.py ask                      one question after the other; --mode, --run, --model openai:NAME ..
     python r1ci.py ablate --over algorithm  change one thing, and say whether it mattered
     python r1ci.py reproduce                the paper's claims on the tiny model: RESULTS.md
     python r1ci.py tasks                    all tasks; `tasks game24 --seed 3 --level 4` shows one question,
@@ -10,12 +11,14 @@
     python r1ci.py export --run runs/3b/grpo --out r1ci-3b      the trained model as one ordinary folder
 """
 import argparse
+import os
 import sys
 from pathlib import Path
 
 import torch
 
 import ablate
+import api
 import evaluate
 import export
 import grpo
@@ -23,7 +26,7 @@ import plan
 import sandbox as sandboxes
 import tasks_audit
 from chat import ChatError
-from models import ModelError, exists, load, make_parser, parse_levels, positive
+from models import ModelError, exists, make_parser, parse_levels, positive
 from rollout import Episode, Turn
 from runs import command, fail
 from tasks import TASKS, Question, TaskError, select
@@ -75,13 +78,14 @@ def show_question(question: Question, box: sandboxes.Sandbox) -> None:
 
 # -------------------------------------------------------------------------------------------------------------- ask
 def ask_command(argv: list[str]) -> None:
-    """Ask a model; reasoning, program, output and answer stream as they come."""
+    """Ask a model; reasoning, program, output and answer stream as they come. Without a question: asks for questions."""
     try:
-        parser, _ = make_parser(argv, ask_command.__doc__, "r1ci.py ask")
-        parser.add_argument("question")
+        parser, _ = make_parser(argv, ask_command.__doc__, "r1ci.py ask", served=True)
+        parser.add_argument("question", nargs="?", help="default: read questions from the terminal, one a line")
         parser.add_argument("--run", type=Path, help="run folder of the policy (default: the newest of --model)")
         parser.add_argument("--temperature", type=float, default=0.0, help="0: always the likeliest token")
         parser.add_argument("--seed", type=int, default=0)
+        api.add_arguments(parser)
         sandboxes.add_arguments(parser)
         args = parser.parse_args(argv)
         folder = args.run or evaluate.newest(args.model)
@@ -89,24 +93,51 @@ def ask_command(argv: list[str]) -> None:
             fail(f"{args.run} holds no policy: give a stage's folder, such as runs/tiny/grpo")
         if folder is None and args.model == "tiny":
             folder = grpo.starting_point(grpo.parse([]))
-        policy, tokenizer = load(args.model, checkpoint_folder=folder, dtype=args.dtype, quantize=args.quantize,
-                                 random_weights=args.random_weights, layers=args.layers, device=args.device,
-                                 seed=args.seed, trainable=False)
         with sandboxes.from_args(args) as box, torch.no_grad():
-            engine = evaluate.make_engine(policy, tokenizer, box, args)
-            question = Question("ask", 0, 1, args.question, {})
-            printer = Printer(tokenizer)
-            episode, = engine.run([question], temperature=args.temperature, seed=args.seed,
-                                  on_token=printer.token, on_turn=printer.turn)
-    except (ModelError, TaskError, ChatError, sandboxes.SandboxError) as error:
+            engine = evaluate.open_engine(args.model, folder, box, args)
+            if args.question is not None:
+                ask(engine, args.question, args)
+            else:
+                converse(engine, args)
+    except (ModelError, TaskError, ChatError, sandboxes.SandboxError, api.ApiError) as error:
         fail(error)
-    print(f"\nanswer: {episode.answer}" if episode.answer else f"\nno answer (stopped: {episode.stop})")
+
+
+def ask(engine, text: str, args: argparse.Namespace) -> None:
+    """Answer one question on the terminal."""
+    printer = Printer(getattr(engine, "tokenizer", None))
+    streaming = {"on_token": printer.token} if printer.tokenizer else {}
+    episode, = engine.run([Question("ask", 0, 1, text, {})], temperature=args.temperature, seed=args.seed,
+                          on_turn=printer.turn, **streaming)
+    print(f"\n{bold('answer:')} {episode.answer}" if episode.answer else f"\nno answer (stopped: {episode.stop})")
+
+
+def converse(engine, args: argparse.Namespace) -> None:
+    """One question after the other, each on its own, until the input ends. Ctrl-C stops an answer, not the program."""
+    if sys.stdin.isatty():
+        print(f"{args.model}, {args.mode} mode. One question a line; Ctrl-C stops an answer, Ctrl-D ends.")
+    while True:
+        try:
+            text = input("> " if sys.stdin.isatty() else "").strip()
+            if text:
+                ask(engine, text, args)
+        except KeyboardInterrupt:
+            print("\n(stopped)")
+        except api.ApiError as error:
+            print(f"error: {error}", file=sys.stderr)
+        except EOFError:
+            return
+
+
+def bold(text: str) -> str:
+    """Bold on a terminal, plain elsewhere and with NO_COLOR."""
+    return f"\033[1m{text}\033[0m" if sys.stdout.isatty() and not os.environ.get("NO_COLOR") else text
 
 
 class Printer:
-    """Prints an episode as it is written."""
+    """Prints an episode as it is written; without a tokenizer (a server's model) turn by turn."""
 
-    def __init__(self, tokenizer):
+    def __init__(self, tokenizer=None):
         self.tokenizer, self.ids, self.shown = tokenizer, [], 0
 
     def token(self, episode: Episode, token: int) -> None:
@@ -122,13 +153,19 @@ class Printer:
         """A turn is over, or its program has run."""
         self.ids, self.shown = [], 0
         if turn.output is not None:
-            print("".join(f"\n  | {line}" for line in turn.output.splitlines()), end="\n\n")
+            print("".join(f"\n  | {line}" for line in turn.output.splitlines()))
+            print(f"  ({turn.status}, {turn.seconds:.2f} s)", end="\n\n")
+        elif not self.tokenizer:
+            print(turn.text, end="", flush=True)
 
 
 # ------------------------------------------------------------------------------------------------------ the pipeline
 def run_command(argv: list[str]) -> None:
     """Warm start (if there is none yet), GRPO, evaluation before and after. Takes the flags of grpo.py."""
-    args = grpo.parse(argv)
+    try:
+        args = grpo.parse(argv)
+    except ModelError as error:
+        fail(error)
     if args.init != "base" and not exists(args.sft_run) and args.model != "tiny":
         grpo.sft.main(["--model", args.model, "--out", str(args.sft_run), "--tasks", args.tasks])
     grpo.main(argv)

@@ -39,14 +39,14 @@ def fail(message: object) -> None:
     raise SystemExit(2)
 
 
-def command(main) -> None:
+def command(main, hint: str = "The same command with --resume goes on with it.") -> None:
     """Run a script's main; Ctrl-C outside a training step, and too little memory, end it in one line, too."""
     try:
         main()
     except DoesNotFit as error:
         fail(error)
     except KeyboardInterrupt:
-        print("\nStopped. The same command with --resume goes on with it.", file=sys.stderr)
+        print(f"\nStopped. {hint}", file=sys.stderr)
         raise SystemExit(130) from None
 
 
@@ -89,7 +89,8 @@ class Run:
     def _same_settings(self) -> None:
         """A resumed run must be the same run; only how long it goes on may change."""
         old = json.loads((self.folder / "config.json").read_text())
-        free = {"resume", "overwrite", "steps", "out", "device", "save_every", "eval_questions", "slots", "micro_tokens"}
+        free = {"resume", "overwrite", "steps", "out", "device", "save_every", "eval_questions", "slots", "micro_tokens",
+                "concurrency", "api_timeout", "price_in", "price_out"}
         for name in sorted(set(old) | set(self.config) - free):
             if name not in free and old.get(name) != self.config.get(name):
                 raise RunError(f"{self.folder} was run with {name}={old.get(name)}, not {self.config.get(name)}: resume "

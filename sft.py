@@ -3,6 +3,7 @@
     python sft.py                          the tiny model, from nothing (about 3 minutes on 2 cores)
     python sft.py --model 3b               QLoRA on one GPU
     python sft.py --model FOLDER --steps 20
+    python sft.py --model 3b --teacher openai:gpt-4o     conversations of a stronger model (teacher.py), not the oracle's
 
 A conversation alternates between what the policy writes and what it is given. Both are read; only the first is
 learned. With ids (B, T) and mask (B, T), mask 1 on what the assistant wrote (its end of turn included):
@@ -23,8 +24,10 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+import api
 import parallel
 import sandbox as sandboxes
+import teacher
 from chat import Chat, ChatError
 from memory import accumulate, micro_batches  # noqa: F401  (micro_batches: others take it from here)
 from models import (
@@ -167,6 +170,11 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     group.add_argument("--seed", type=int, default=0)
     group = parser.add_argument_group("data")
     group.add_argument("--data", type=Path, help="conversations as messages JSONL, instead of making them")
+    group.add_argument("--teacher", help="openai:NAME, a hub id or a folder: learn from what this model gets right "
+                       "(default: the oracle programs)")
+    group.add_argument("--teacher-rounds", type=positive, default=2, help="times that tasks with too few right "
+                       "conversations get new questions")
+    group.add_argument("--teacher-temperature", type=float, default=1.0)
     group.add_argument("--per-task", type=positive, default=settings["per_task"], help="most conversations per task")
     group.add_argument("--text-share", type=float, default=settings["text_share"], help="share answered in words "
                        "(--mode text: all, --mode code: none)")
@@ -179,6 +187,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     group.add_argument("--resume", action="store_true", help="go on with an interrupted run")
     group.add_argument("--overwrite", action="store_true", help="start again in a used folder")
     group.add_argument("--save-every", type=positive, default=100, help="steps between checkpoints")
+    api.add_arguments(parser)
     sandboxes.add_arguments(parser)
     args = parser.parse_args(argv)
     args.out = args.out or Path("runs") / run_name(args.model) / "sft"
@@ -194,16 +203,23 @@ def conversations(args: argparse.Namespace, chat: Chat, run: Run) -> list[dict]:
     if saved.is_file():
         return read_jsonl(saved)
     tasks = select(args.tasks)
+    if args.teacher:
+        return write(saved, teacher.conversations(tasks, chat, run.folder, args))
     wanted = args.per_task * len(tasks)
     if args.steps:  # a short run does not need them all
         wanted = min(wanted, args.steps * args.batch)
     with sandboxes.from_args(args) as box, tqdm(total=wanted, desc="conversations", unit="") as bar:
         made = make(draw(tasks, "sft", wanted, args.levels), chat, box, text_share=args.text_share,
                     multi_share=args.multi_share, per_task=args.per_task, keep_wrong=args.keep_wrong, progress=bar)
-    fresh = run.folder / "data.jsonl.new"
-    with writing(saved):
+    return write(saved, made)
+
+
+def write(path: Path, made: list[dict]) -> list[dict]:
+    """These conversations, once they are saved."""
+    fresh = path.with_name(path.name + ".new")
+    with writing(path):
         fresh.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in made), "utf-8")
-        fresh.replace(saved)
+        fresh.replace(path)
     return made
 
 
@@ -220,7 +236,7 @@ def main(argv: list[str] | None = None) -> bool:
                                  gradient_checkpointing=args.gradient_checkpointing, seed=args.seed)
         chat = Chat(tokenizer, args.mode, args.style, args.answer_format)
         data = parallel.first_then_others(lambda: conversations(args, chat, run))
-    except (ModelError, RunError, TaskError, ChatError, sandboxes.SandboxError, ValueError) as error:
+    except (ModelError, RunError, TaskError, ChatError, sandboxes.SandboxError, api.ApiError, ValueError) as error:
         fail(error)
     examples = [encode(chat, record["messages"]) for record in data]
     examples = [(ids, training_mask(mask, args.train_on_code_output)) for ids, mask in examples

@@ -24,6 +24,8 @@ def run(script, *arguments, cwd=None):
     ("grpo.py", ["--model", "gpt5"], ["unknown model", "tiny"]),
     ("sft.py", ["--model", "nobody/nothing"], ["nobody/nothing", "local folder"]),
     ("evaluate.py", ["--model", "nobody/nothing"], ["nobody/nothing", "local folder"]),
+    ("grpo.py", ["--model", "openai:gpt-4o"], ["no weights", "--teacher"]),
+    ("r1ci.py", ["run", "--model", "gpt5"], ["unknown model", "tiny"]),
     ("grpo.py", ["--tasks", "chess"], ["chess", "r1ci.py tasks"]),
     ("sft.py", ["--levels", "9"], ["levels go from 1", "5"]),
     ("grpo.py", ["--samples", "0"], ["--samples", "from 1 on"]),
