@@ -205,7 +205,7 @@ class Engine:
     def _post(self, body: dict) -> dict:
         headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {self.key}"} if self.key else {})}
         request = urllib.request.Request(self.url, json.dumps(body).encode(), headers)
-        with urllib.request.urlopen(request, timeout=self.timeout) as response:
+        with _OPENER.open(request, timeout=self.timeout) as response:
             return json.loads(response.read())
 
     def _for_good(self, status: int, said: str) -> ApiError:
@@ -215,6 +215,16 @@ class Engine:
         if status == 404:
             return ApiError(f"{self.url} knows no model {self.model!r}, or has nothing at this address (404): {said}")
         return ApiError(f"{self.url} refuses ({status}): {said}")
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect is an error: following it would hand the key to whoever is named there."""
+
+    def redirect_request(self, *_):
+        return None
+
+
+_OPENER = urllib.request.build_opener(_NoRedirect)
 
 
 class _Stopped(Exception):

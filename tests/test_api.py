@@ -164,6 +164,7 @@ def test_waits_grow(server, quick, box, monkeypatch):
 @pytest.mark.parametrize("faults, words", [
     ([(401, "bad key", {})], ["key", "OPENAI_API_KEY"]), ([(404, "no such model", {})], ["fake", "no such model"]),
     ([(400, "temperature must be 1", {})], ["400", "temperature must be 1"]),
+    ([(302, "moved", {"Location": "/v1/elsewhere"})], ["302", "moved"]),  # not followed: the key would go there, too
     ([(429, "insufficient_quota", {})], ["insufficient_quota"]), (["broken"] * 2, ["twice in a row", "--base-url"])])
 def test_what_will_not_pass_is_one_line(server, quick, tmp_path, monkeypatch, capsys, faults, words):
     monkeypatch.chdir(tmp_path)
