@@ -2,21 +2,26 @@
 import random
 import time
 
+import pytest
 from conftest import start
 from test_training import numbers
 
 from runs import read_jsonl
 
-RUN = ["--tasks", "count_bits,products", "--questions", 2, "--samples", 2, "--turn-tokens", 8, "--eval-questions", 0,
+RL = ["--tasks", "count_bits,products", "--questions", 2, "--samples", 2, "--turn-tokens", 8, "--eval-questions", 0,
        "--init", "base", "--lr", "1e-3", "--reward", "chance", "--steps", 12, "--save-every", 2]
 
 
-def kill_and_resume(folder, kills, rng):
+RUNS = {"grpo": ("grpo", RL), "ppo": ("grpo", [*RL, "--algorithm", "ppo"]), "sft": ("sft", [
+    "--tasks", "count_bits,products", "--batch", 4, "--per-task", 12, "--steps", 12, "--save-every", 2])}
+
+
+def kill_and_resume(folder, module, flags, kills, rng):
     """Start a run in folder/killed, kill it so many times, and let it finish; the kills that hit it alive."""
     run, log = folder / "killed", folder / "log"
     hit = 0
     for kill in range(kills + 1):
-        process = start("grpo", [*RUN, "--out", run, *(["--resume"] if (run / "config.json").exists() else [])], log)
+        process = start(module, [*flags, "--out", run, *(["--resume"] if (run / "config.json").exists() else [])], log)
         goal = rng.uniform(0, 12 * (kill + 1) / (kills + 1))  # kills spread over the whole run
         while kill < kills and process.is_alive():
             lines = read_jsonl(run / "metrics.jsonl")
@@ -28,15 +33,24 @@ def kill_and_resume(folder, kills, rng):
             process.kill()
         process.join(120)
         hit += process.exitcode == -9
+        if kill == 0:
+            with open(run / "metrics.jsonl", "a") as file:
+                file.write('{"step": 99, "los')  # a line that was cut short
     assert process.exitcode == 0, log.read_text()
     return hit
 
 
-def test_kills_at_random_moments_leave_no_trace(tmp_path):
-    assert kill_and_resume(tmp_path, 3, random.Random(1)) >= 2
-    whole = start("grpo", [*RUN, "--out", tmp_path / "whole"], tmp_path / "log")
+@pytest.mark.parametrize("name, kills", [("grpo", 3), ("ppo", 1), ("sft", 2)])
+def test_kills_at_random_moments_leave_no_trace(tmp_path, name, kills):
+    module, flags = RUNS[name]
+    assert kill_and_resume(tmp_path, module, flags, kills, random.Random(1)) >= (kills + 1) // 2
+    whole = start(module, [*flags, "--out", tmp_path / "whole"], tmp_path / "log")
     whole.join(120)
     assert numbers(tmp_path / "killed") == numbers(tmp_path / "whole")
     assert [line["step"] for line in numbers(tmp_path / "whole")] == list(range(12))
-    best = [(tmp_path / name / "best/best.json").read_text() for name in ("killed", "whole")]
-    assert best[0] == best[1]
+    if module == "grpo":
+        best = [(tmp_path / run / "best/best.json").read_text() for run in ("killed", "whole")]
+        assert best[0] == best[1]
+    again = start(module, [*flags, "--out", tmp_path / "whole"], tmp_path / "log")
+    again.join(120)
+    assert again.exitcode == 2 and "--resume" in (tmp_path / "log").read_text()

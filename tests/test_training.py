@@ -2,7 +2,6 @@
 import copy
 import json
 import math
-import os
 import signal
 import subprocess
 import sys
@@ -224,31 +223,6 @@ SMALL = ["--tasks", "count_bits,products", "--questions", "2", "--samples", "2",
 
 def numbers(folder):
     return [{k: v for k, v in line.items() if "second" not in k} for line in read_jsonl(folder / "metrics.jsonl")]
-
-
-@pytest.mark.parametrize("script, flags, steps", [  # for grpo.py see test_kills.py
-    ("ppo.py", SMALL, 9), ("sft.py", ["--batch", "4", "--per-task", "6", "--save-every", "2"], 9)])
-def test_a_killed_run_resumes_as_if_nothing_had_happened(tmp_path, script, flags, steps):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-
-    def command(name, *more):
-        return [sys.executable, str(ROOT / script), *flags, "--steps", str(steps), "--out", str(tmp_path / name), *more]
-
-    subprocess.run(command("whole"), check=True, capture_output=True, env=environment)
-    process = subprocess.Popen(command("killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
-    for _ in range(1200):
-        time.sleep(0.05)
-        if len(read_jsonl(tmp_path / "killed/metrics.jsonl")) >= 5 or process.poll() is not None:
-            break
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    with open(tmp_path / "killed/metrics.jsonl", "a") as file:
-        file.write('{"step": 5, "rew')  # and the last line was cut short
-    subprocess.run(command("killed", "--resume"), check=True, capture_output=True, env=environment)
-    assert numbers(tmp_path / "killed") == numbers(tmp_path / "whole")
-    assert [line["step"] for line in numbers(tmp_path / "whole")] == list(range(steps))
-    again = subprocess.run(command("killed"), capture_output=True, text=True, env=environment, check=False)
-    assert again.returncode == 2 and "--resume" in again.stderr
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
