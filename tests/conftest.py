@@ -92,16 +92,18 @@ FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["grpo", "transformers.models.qwen2.modeling_qwen2"])
 
 
-def _main(module, arguments, environment, log):
+def _main(module, arguments, environment, folder, out, err):
     os.environ.update(environment)
-    sys.stdout = sys.stderr = open(log, "w", buffering=1)  # noqa: SIM115
+    os.chdir(folder)
+    sys.stdout = open(out, "w", buffering=1)  # noqa: SIM115
+    sys.stderr = open(err, "w", buffering=1) if err else sys.stdout  # noqa: SIM115
     torch.set_num_threads(1)
     grpo.REWARDS["chance"] = lambda episode: float(sum(episode.ids) % 2)  # an untrained policy earns nothing else
     importlib.import_module(module).main([str(argument) for argument in arguments])
 
 
-def start(module, arguments, log, environment=None):
-    """A process that runs module.main(arguments); what it prints goes to the file `log`."""
-    process = FORKS.Process(target=_main, args=(module, arguments, environment or {}, log))
+def start(module, arguments, log, environment=None, folder=".", errors=None):
+    """A process that runs module.main(arguments); what it prints goes to the files `log` and `errors` (or `log`)."""
+    process = FORKS.Process(target=_main, args=(module, arguments, environment or {}, folder, log, errors))
     process.start()
     return process

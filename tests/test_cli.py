@@ -1,10 +1,8 @@
 """The commands: what they print, and that bad input ends in one clear line and exit code 2."""
-import os
-import subprocess
-import sys
+from types import SimpleNamespace
 
 import pytest
-from conftest import ROOT
+from conftest import start
 
 import evaluate
 import grpo
@@ -14,10 +12,12 @@ from evaluate import summary, table, wilson
 from tasks import TASKS
 
 
-def run(script, *arguments, cwd=None):
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    return subprocess.run([sys.executable, str(ROOT / script), *map(str, arguments)], capture_output=True, text=True,
-                          cwd=cwd, env=environment, check=False)
+def run(script, *arguments, cwd):
+    """What `python script arguments` prints in the folder cwd, and its exit code."""
+    out, err = cwd / "printed.out", cwd / "printed.err"
+    process = start(script.removesuffix(".py"), arguments, out, folder=cwd, errors=err)
+    process.join(300)
+    return SimpleNamespace(returncode=process.exitcode, stdout=out.read_text(), stderr=err.read_text())
 
 
 @pytest.mark.parametrize("script, arguments, words", [
@@ -58,8 +58,8 @@ def test_a_folder_that_is_no_model(tmp_path):
     assert len(result.stderr.strip().splitlines()) == 1
 
 
-def test_help_shows_the_defaults_of_the_model():
-    tiny, large = (" ".join(run("grpo.py", *model, "--help").stdout.split()) for model in ([], ["--model", "3b"]))
+def test_help_shows_the_defaults_of_the_model(tmp_path):
+    tiny, large = (" ".join(run("grpo.py", *model, "--help", cwd=tmp_path).stdout.split()) for model in ([], ["--model", "3b"]))
     assert "(QLoRA: nf4) (default: none)" in tiny and "(QLoRA: nf4) (default: nf4)" in large
     assert "--lr LR learning rate (default: 0.0005)" in tiny and "--lr LR learning rate (default: 1e-05)" in large
 

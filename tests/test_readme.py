@@ -6,7 +6,6 @@ import sys
 
 import pytest
 from conftest import ROOT
-from test_cli import run
 
 DIFFS = re.findall(r"```diff\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
 # flags that need the change, and what python prints that uses it
@@ -34,15 +33,16 @@ USES = [
 ]
 
 
-@pytest.mark.parametrize("diff, use", zip(DIFFS, USES, strict=True))
+@pytest.mark.parametrize("diff, use", list(zip(DIFFS, USES, strict=True)))
 def test_a_change_applies_and_works(tmp_path, diff, use):
     flags, code, printed = use
     for path in ROOT.glob("*.py"):
         shutil.copy(path, tmp_path)
     assert sum(line[:1] in ("+", "-") and line[:3] not in ("+++", "---") for line in diff.splitlines()) < 15
     subprocess.run(["git", "apply", "-"], input=diff, text=True, cwd=tmp_path, check=True)
-    result = run(tmp_path / "grpo.py", *flags, "--steps", 1, "--questions", 2, "--samples", 2, "--init", "base",
-                 "--turn-tokens", 8, "--eval-questions", 0, cwd=tmp_path)
+    short = "--steps 1 --questions 2 --samples 2 --init base --turn-tokens 8 --eval-questions 0".split()
+    result = subprocess.run([sys.executable, "grpo.py", *flags, *short], capture_output=True, text=True, cwd=tmp_path,
+                            check=False)
     assert result.returncode == 0, result.stderr[-1000:]
     used = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True)
     assert used.stdout.strip() == printed
