@@ -27,7 +27,9 @@ import numpy as np
 import grpo
 import sft
 from evaluate import percent
-from models import ModelError, exists, make_parser, positive, run_name
+from flags import make_parser, positive
+from intervals import STUDENT
+from models import ModelError, exists, run_name
 from runs import Run, RunError, fail, read_jsonl
 from tasks import TaskError, select
 
@@ -76,7 +78,6 @@ CLAIMS = {
                  "tasks=chain_sum", "default", ">", "gain"),
 }
 EQUAL = 0.05
-STUDENT = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)  # 97.5% quantiles for 1, 2, .. degrees
 
 
 # ------------------------------------------------------------------------------------------------- statistics

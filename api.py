@@ -32,12 +32,13 @@ from time import time
 from urllib.parse import urlsplit
 
 from chat import RESULTS, Protocol, find_code, until_code
-from models import positive
+from flags import positive
+from models import SERVED
 from rollout import Episode, Limits, Turn
 from sandbox import Sandbox
 from tasks import TASKS, Question
 
-PREFIX = "openai:"
+PREFIX = SERVED
 OPENAI = "https://api.openai.com/v1"
 AGAIN = {408, 429, 500, 502, 503, 504, 529}  # may be gone the next time
 TRIES, FIRST_WAIT, LONGEST_WAIT = 7, 1.0, 60.0  # waits of 1, 2, 4 .. seconds: a minute in all

@@ -23,7 +23,8 @@ import torch
 
 import sandbox
 from chat import Chat, find_code
-from models import ModelError, faster_dtype, load, make_parser, positive
+from flags import make_parser, positive
+from models import ModelError, faster_dtype, load
 from rollout import Engine, Limits
 from runs import fail
 from tasks import TaskError, draw, select

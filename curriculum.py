@@ -27,7 +27,6 @@ Asking for more questions later measures only the missing ones.
 """
 import argparse
 import json
-import os
 import random
 from collections import defaultdict
 from collections.abc import Iterable
@@ -39,10 +38,11 @@ from tqdm import tqdm
 import parallel
 import sandbox as sandboxes
 from chat import ChatError
-from evaluate import make_engine
-from models import ModelError, exists, load, make_parser, positive, run_name
+from evaluate import make_engine, speak
+from flags import make_parser, positive
+from models import ModelError, exists, load, run_name
 from rollout import Engine, Episode
-from runs import Run, RunError, command, fail
+from runs import Run, RunError, command, fail, write_jsonl
 from sft import batch_of
 from tasks import LEVELS, SEED_START, TASKS, FileTask, Question, TaskError, draw, held_out, select
 
@@ -168,8 +168,7 @@ def measure(policy, tokenizer, box, questions: Iterable[Question], path: Path, a
         return counts
     print(f"Success rates: {len(missing)} questions are not measured yet, asking each "
           f"{args.potential_samples} times now (once; saved in {path}).")
-    engines = {mode: make_engine(policy, tokenizer, box, argparse.Namespace(**{**vars(args), "mode": mode}))
-               for mode, _, _ in ways.values()}
+    engine = make_engine(policy, tokenizer, box, args)
     with tqdm(total=len(missing) * args.potential_samples, desc="measuring", unit="",
               disable=parallel.rank() > 0) as bar, torch.no_grad():
         for first in range(0, len(missing), BATCH):
@@ -177,17 +176,13 @@ def measure(policy, tokenizer, box, questions: Iterable[Question], path: Path, a
             counts |= {identity(question): {way: [0, ways[way][-1]] for way in ways} for question in batch}
             for way, (mode, temperature, samples) in ways.items():
                 seed = random.Random(f"potential/{args.seed}/{way}/{identity(batch[0])}").getrandbits(48)
-                for episode in parallel.rollouts(engines[mode], batch, samples, temperature=temperature, seed=seed,
+                speak(engine, mode, args.style)
+                for episode in parallel.rollouts(engine, batch, samples, temperature=temperature, seed=seed,
                                                  on_end=lambda episode: bar.update()):
                     counts[identity(episode.question)][way][0] += episode.correct
-                engines[mode].cache = None  # one cache at a time
-            if parallel.rank() > 0:
-                continue
-            fresh = path.with_name(path.name + ".new")
-            fresh.write_text("".join(
-                json.dumps({"task": task, "seed": seed, "level": level, "counts": found}) + "\n"
-                for (task, seed, level), found in counts.items()), "utf-8")
-            os.replace(fresh, path)
+            if parallel.rank() == 0:
+                write_jsonl(path, ({"task": task, "seed": seed, "level": level, "counts": found}
+                                   for (task, seed, level), found in counts.items()))
     return counts
 
 

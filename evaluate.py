@@ -17,9 +17,7 @@ episode. The same command once more only counts again. Other settings want anoth
 import argparse
 import hashlib
 import json
-import os
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -31,22 +29,12 @@ import memory
 import parallel
 import sandbox as sandboxes
 from chat import Chat, ChatError, Protocol
+from copies import Merged
+from flags import make_parser, positive
 from intervals import accuracy_interval, pass_at_k, sign_test, two_level, wilson
-from models import (
-    Merged,
-    ModelError,
-    exists,
-    faster_dtype,
-    load,
-    make_parser,
-    positive,
-    preset,
-    run_name,
-    saved,
-    write_json,
-)
-from rollout import STOPS, Engine, Episode, Limits, Turn
-from runs import RunError, command, fail, read_jsonl, writing
+from models import ModelError, exists, faster_dtype, load, preset, run_name, saved, write_json
+from rollout import STOPS, Engine, Episode, Limits
+from runs import Log, RunError, command, fail, writing
 from tasks import TASKS, FileTask, Question, TaskError, draw, select
 
 VERDICTS = {"true", "false", "yes", "no", "ok", "correct", "valid", "wrong", "incorrect", "invalid"}
@@ -150,7 +138,7 @@ def each_question(episodes: list[Episode], samples: int) -> list[dict]:
 
 
 def evaluate(engine, questions: list[Question], *, samples: int = 1, temperature: float, top_p: float = 1.0,
-             seed: int = 0, name: str = "evaluation", log: "Log | None" = None, save_every: int | None = None,
+             seed: int = 0, name: str = "evaluation", log: Log | None = None, save_every: int | None = None,
              alone: bool = False) -> tuple[dict, list[Episode]]:
     """(summary, episodes) for these questions, under a progress bar. The same seed gives the same numbers.
 
@@ -196,55 +184,6 @@ def evaluate(engine, questions: list[Question], *, samples: int = 1, temperature
                     log.write(dict(zip(numbers, episodes)))
     episodes = [done[number] for number in range(total)]
     return summary(episodes, samples), episodes
-
-
-class Log:
-    """FILE.episodes.jsonl: the settings of an evaluation, then its finished episodes, one a line, numbered.
-
-    RunError where there is an evaluation with other settings, unless `overwrite`.
-    """
-
-    def __init__(self, path: Path, settings: dict, overwrite: bool = False):
-        self.path, self.settings = path, json.loads(json.dumps(settings, default=str))
-        self.lines, self.opened = [] if overwrite else read_jsonl(path), False
-        old = self.lines[0].get("settings", {}) if self.lines else self.settings
-        for name in sorted(set(old) | set(self.settings)):
-            if old.get(name) != self.settings.get(name):
-                values = f"{old.get(name)}, not {self.settings.get(name)}"
-                what = "the policy was saved anew since" if name == "policy" else "the questions have changed" \
-                    if name == "questions_hash" else f"it has {name}={values}"
-                raise RunError(f"{path} holds another evaluation ({what}): go on with the same settings, write elsewhere "
-                               "with --out, or start again with --overwrite")
-
-    def read(self, questions: list[Question], samples: int) -> dict[int, Episode]:
-        """Number -> episode, of those that are finished; ids, mask and log-probabilities are not kept."""
-        done = {}
-        for line in self.lines[1:]:
-            episode = Episode(questions[line["number"] // samples], [], [], [])
-            episode.turns = [Turn(**turn) for turn in line["turns"]]
-            episode.answer, episode.correct, episode.stop = line["answer"], line["correct"], line["stop"]
-            episode.reward = float(episode.correct)
-            done[line["number"]] = episode
-        return done
-
-    def write(self, episodes: dict[int, Episode]) -> None:
-        """Add finished episodes (on rank 0). The first time, a line that a kill cut short goes."""
-        if parallel.rank() > 0:
-            return
-        with writing(self.path):
-            if not self.opened:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                fresh = self.path.with_name(self.path.name + ".new")
-                kept = [{"settings": self.settings}, *self.lines[1:]]
-                fresh.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept), "utf-8")
-                os.replace(fresh, self.path)
-                self.opened = True
-            with open(self.path, "a", encoding="utf-8") as file:
-                for number, e in episodes.items():
-                    line = {"number": number, "task": e.question.task, "seed": e.question.seed,
-                            "level": e.question.level, "correct": e.correct, "answer": e.answer, "stop": e.stop,
-                            "turns": [asdict(turn) for turn in e.turns]}
-                    file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
 # -------------------------------------------------------------------------------------------------------- showing

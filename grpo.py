@@ -38,18 +38,10 @@ import report
 import sandbox as sandboxes
 import sft
 from chat import ChatError
+from copies import Reference
+from flags import make_parser, positive
 from memory import accumulate
-from models import (
-    ModelError,
-    Reference,
-    check_arguments,
-    exists,
-    load,
-    make_parser,
-    positive,
-    run_name,
-    score,
-)
+from models import ModelError, check_arguments, exists, load, run_name, score
 from ppo import Critic, in_batches
 from rollout import STOPS, Engine, Episode
 from runs import Run, RunError, command, fail, stoppable, trained_parameters
@@ -180,14 +172,16 @@ def importance_weights(old: torch.Tensor, sampled: torch.Tensor, mask: torch.Ten
 
 
 def train_on(policy, reference: Reference | None, optimizer, episodes: list[Episode], advantages: torch.Tensor, args,
-             ) -> dict:
+             scored: tuple[torch.Tensor, torch.Tensor] | None = None) -> dict:
     """Update the policy on these episodes, advantages (N,) or (N, T); statistics of the update.
+
+    scored: what `old_logprobs` gives for them, if it is known already.
 
     Episodes of dead groups (advantage 0) are skipped: they would cost a forward and a backward pass and change
     nothing but the KL term. They stay in the divisor, so the objective is the mean over all N episodes.
     """
     masks = [trained_tokens(episode, args) for episode in episodes]
-    old, sampled = old_logprobs(policy, episodes, masks, args)
+    old, sampled = scored or old_logprobs(policy, episodes, masks, args)
     correction = {}
     if args.importance_cap:
         sampled_tokens = pad([episode.mask for episode in episodes])
@@ -283,10 +277,10 @@ def update(policy, reference: Reference | None, critic: Critic | None, optimizer
         advantages = ADVANTAGES[args.advantage](torch.tensor([e.reward for e in episodes]), groups)
         return advantages, train_on(policy, reference, optimizer, episodes, advantages, args)
     masks = [trained_tokens(episode, args) for episode in episodes]
-    old, _ = old_logprobs(policy, episodes, masks, args)
-    advantages, targets, metrics = critic.advantages(reference, episodes, masks, old)
+    scored = old_logprobs(policy, episodes, masks, args)
+    advantages, targets, metrics = critic.advantages(reference, episodes, masks, scored[0])
     # PPO's KL is in the rewards already, so its loss has no reference.
-    metrics = train_on(policy, None, optimizer, episodes, advantages, args) | metrics
+    metrics = train_on(policy, None, optimizer, episodes, advantages, args, scored) | metrics
     return advantages, metrics | critic.train_on(episodes, *targets)
 
 

@@ -11,8 +11,7 @@ import math
 import numpy as np
 
 RESAMPLES = 2000
-# 97.5% quantiles of Student's t, relative to the normal one's, for 1, 2, .. degrees of freedom; then about 1 + 1.2 / df.
-STUDENT = [q / 1.96 for q in (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)]
+STUDENT = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)  # 97.5% quantiles of t for 1, 2, .. degrees of freedom
 
 
 def wilson(right: float, total: int) -> tuple[float, float]:
@@ -44,7 +43,8 @@ def two_level(groups: list[np.ndarray], seed: int = 0) -> tuple[float, float]:
     t instead of the normal distribution, and by sqrt(K / (K - 1)), as the bootstrap divides by K. Seeded.
     """
     tasks, mean = len(groups), float(np.concatenate(groups).mean())
-    student = STUDENT[tasks - 2] if tasks - 2 < len(STUDENT) else 1 + 1.2 / (tasks - 1)
+    # Relative to the normal quantile; beyond the table about 1 + 1.2 / degrees of freedom.
+    student = STUDENT[tasks - 2] / 1.96 if tasks - 2 < len(STUDENT) else 1 + 1.2 / (tasks - 1)
     stretch = student * math.sqrt(tasks / (tasks - 1))
     low, high = np.percentile(resampled_means(groups, seed), (2.5, 97.5))
     return mean - stretch * (mean - float(low)), mean + stretch * (float(high) - mean)

@@ -3,7 +3,7 @@
 One dial. A preset says everything that depends on the size of the model; each value is the default of the flag of the
 same name, so `python grpo.py --model 3b --lr 1e-5` changes one thing and `--help` shows the rest.
 
-    tiny            1.8 M parameters, made here and trained from nothing: watches the whole pipeline on a laptop
+    tiny            1.2 M parameters, made here and trained from nothing: watches the whole pipeline on a laptop
     smollm2         135 M, the smallest real chat model        0.5b 1.5b 3b 7b 14b   Qwen2.5-Instruct (7b, 14b: -1M)
     r1-distill-7b, r1-distill-14b                              any hub id, any local folder
 
@@ -15,7 +15,6 @@ its backbone on a cache, and `score` computes log-probabilities of given tokens:
 
 The full logits (B, T, V) would be the largest tensor of all by far (paper.md pitfall 27); they never exist.
 """
-import argparse
 import copy
 import json
 import logging
@@ -25,7 +24,6 @@ import socket
 import tempfile
 import time
 from collections.abc import Iterable
-from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import getproxies
@@ -36,7 +34,7 @@ from huggingface_hub import constants
 from torch.utils.checkpoint import checkpoint
 from transformers.utils import logging as quiet
 
-from chat import MODES, PROMPTS, RESULTS, head_prompt
+from chat import MODES, RESULTS, head_prompt
 from tasks import select
 from tasks_kit import BOYS, GIRLS, WORDS
 from trajectories import WORDINGS, block
@@ -97,6 +95,9 @@ SHAPES = {  # layers, hidden, heads, key/value heads, MLP, vocabulary, tied embe
 SHAPES |= {"r1-distill-7b": SHAPES["7b"], "r1-distill-14b": SHAPES["14b"]}
 
 
+SERVED = "openai:"  # a model behind a server (api.py)
+
+
 class ModelError(ValueError):
     """A model that cannot be had; the message says what is wrong and what would be right."""
 
@@ -106,7 +107,7 @@ def preset(model: str) -> dict:
     """The settings of a preset, or for a hub id or folder those of a small pretrained model (a copy)."""
     if model in PRESETS:
         return copy.deepcopy(PRESETS[model])
-    if model.startswith("openai:"):
+    if model.startswith(SERVED):
         return _pretrained(model)
     path = Path(model).expanduser()
     if path.is_dir():
@@ -124,59 +125,6 @@ def run_name(model: str) -> str:
     """The name of a model in run folders: 'tiny', 'Qwen--Qwen2.5-3B', the last part of a local path."""
     path = Path(model).expanduser()
     return path.resolve().name if path.is_dir() else model.replace("/", "--").replace(":", "--")
-
-
-def make_parser(argv: list[str] | None, description: str, prog: str | None = None, served: bool = False
-                ) -> tuple[argparse.ArgumentParser, dict]:
-    """(parser, preset) of a command: --model is read first, because the other flags' defaults depend on it.
-
-    served: the command only asks the model, so one behind a server (api.py) will do.
-    """
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)  # or --mode would be read as --model
-    first.add_argument("--model", default="tiny")
-    parser = argparse.ArgumentParser(prog=prog, description=description, allow_abbrev=False,
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    model = first.parse_known_args(argv)[0].model
-    if model.startswith("openai:") and not served:
-        raise ModelError(f"{model} answers over the network, so there are no weights to work on here: it can be asked "
-                         "(evaluate.py, r1ci.py ask) and can teach (sft.py --teacher)")
-    return parser, add_arguments(parser, model)
-
-
-def add_arguments(parser: argparse.ArgumentParser, model: str) -> dict:
-    """Flags about the model and the limits of an episode, with the preset's values as defaults; the preset."""
-    values = preset(model)
-    group = parser.add_argument_group("model")
-    group.add_argument("--model", default="tiny", help="preset, hub id or local folder; openai:NAME "
-                       "(a model behind a server) where it is only asked")
-    group.add_argument("--dtype", choices=("auto", "float32", "bfloat16"), default=values["dtype"], help="of frozen "
-                       "weights; weights that are trained themselves (--lora-rank 0) are float32; auto: what is faster")
-    group.add_argument("--quantize", choices=("none", "nf4", "int8"), default=values["quantize"],
-                       help="how the frozen base is stored (QLoRA: nf4)")
-    group.add_argument("--lora-rank", type=int, default=values["lora_rank"], help="0 trains all parameters")
-    group.add_argument("--random-weights", action="store_true", help="the model's shape without its weights")
-    group.add_argument("--layers", type=int, help="keep only so many layers (with --random-weights)")
-    group.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    group = parser.add_argument_group("episodes")
-    group.add_argument("--tasks", default=values["tasks"], help="tiny, train, test, all, an ability, or task names")
-    group.add_argument("--levels", type=parse_levels, default=parse_levels(values["levels"]),
-                       help="difficulty: 1, 1-3, 2,4")
-    group.add_argument("--mode", choices=("interpreter", "text", "code"), default="interpreter")
-    group.add_argument("--style", choices=tuple(PROMPTS), default=values["style"], help="wording of the head prompt")
-    group.add_argument("--answer-format", choices=("angle", "boxed", "tags"), default="angle")
-    for name, what in (("turn_tokens", "most tokens in one turn"), ("episode_tokens", "most tokens in all"),
-                       ("calls", "most programs"), ("results_chars", "most characters of output shown"),
-                       ("slots", "episodes decoded at once")):
-        group.add_argument("--" + name.replace("_", "-"), type=positive, default=values[name], help=what)
-    group.add_argument("--exact", action=argparse.BooleanOptionalAction, default=values["exact"], help="take a "
-                       "program's output after --lag decode steps, waiting if need be: a run repeats bit by bit")
-    group.add_argument("--lag", type=int, default=4, help="see --exact")
-    group.add_argument("--rollout-weights", choices=("same", "merged"), default=values["rollout_weights"],
-                       help="merged: sample from a plain copy of the policy (LoRA merged in, not quantised), made anew "
-                       "at every step: faster, if memory allows")
-    group.add_argument("--static", action=argparse.BooleanOptionalAction, help="decode in fixed shapes, as CUDA graphs "
-                       "on a GPU (default: on a GPU)")
-    return values
 
 
 def faster_dtype(device: str) -> str:
@@ -199,28 +147,6 @@ def check_arguments(quantize: str, lora_rank: int) -> None:
     """Refuse combinations that cannot work, before anything is made or loaded."""
     if quantize != "none" and lora_rank == 0:
         raise ModelError("quantised weights cannot be trained themselves: use --lora-rank above 0, or --quantize none")
-
-
-def parse_levels(text: str | tuple) -> tuple[int, ...]:
-    """'1-3,5' -> (1, 2, 3, 5)."""
-    if isinstance(text, tuple):
-        return text
-    levels = []
-    for part in text.split(","):
-        low, _, high = part.strip().partition("-")
-        if not low.isdigit() or not (high or low).isdigit():
-            raise argparse.ArgumentTypeError(f"levels are numbers from 1 to 5, such as 1-3 or 2,4, not {text!r}")
-        levels += range(int(low), int(high or low) + 1)
-    if not levels or not set(levels) <= {1, 2, 3, 4, 5}:
-        raise argparse.ArgumentTypeError(f"levels go from 1 (easy) to 5 (hard), not {text!r}")
-    return tuple(levels)
-
-
-def positive(text: str) -> int:
-    """A whole number of at least 1, for argparse."""
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"a whole number from 1 on is needed, not {text!r}")
-    return int(text)
 
 
 # ------------------------------------------------------------------------------------------------ the tiny model
@@ -487,85 +413,6 @@ def score(policy, ids: torch.Tensor, mask: torch.Tensor, temperature: float = 1.
         return empty + 0 * states.sum(), empty
     logprobs, entropy = (torch.cat(values).float() for values in zip(*parts))
     return empty.masked_scatter(where, logprobs), empty.masked_scatter(where, entropy)
-
-
-class Merged:
-    """A plain copy of the policy to sample from: one dtype, nothing quantised, LoRA merged in.
-
-    An NF4 matrix is unpacked at every use; for a decode step, that is most of the work. The copy costs the memory of
-    the whole model in `dtype`, and is the sampled policy only up to rounding: `--importance-cap` corrects for that.
-    """
-
-    def __init__(self, policy, dtype: torch.dtype):
-        source = unwrap(policy)
-        config = copy.deepcopy(source.config)
-        config.__dict__.pop("quantization_config", None)
-        weight = source.get_input_embeddings().weight
-        with torch.device(weight.device):
-            self.policy = type(source)._from_config(config, dtype=dtype, attn_implementation="sdpa").eval()
-        self.policy.requires_grad_(False)
-        self.refresh(policy)
-
-    @torch.no_grad()
-    def refresh(self, policy) -> None:
-        """Copy the policy's weights as they are now."""
-        source = unwrap(policy)
-        for name, module in self.policy.named_modules():
-            for kind, parameter in module.named_parameters(recurse=False):
-                layer = source.get_submodule(name)
-                parameter.copy_(plain_weight(layer) if kind == "weight" else getattr(base_layer(layer), kind))
-
-
-def base_layer(layer):
-    """The layer that LoRA was put round, or the layer itself."""
-    return getattr(layer, "base_layer", layer)
-
-
-def plain_weight(layer) -> torch.Tensor:
-    """The weight that this layer multiplies with: unpacked if it is quantised, active LoRA adapters added."""
-    weight = base_layer(layer).weight
-    if hasattr(weight, "quant_state"):
-        from bitsandbytes.functional import dequantize_4bit
-        weight = dequantize_4bit(weight.data, weight.quant_state)
-    elif hasattr(weight, "SCB"):  # int8: each row has its own scale
-        weight = weight.data.float() * weight.SCB[:, None] / 127
-    if hasattr(layer, "lora_A"):
-        weight = weight.float() + sum(layer.get_delta_weight(name).float() for name in layer.active_adapters)
-    return weight
-
-
-class Reference:
-    """The policy that RL started from, frozen: what the KL term measures the distance to (invariant 7).
-
-    With full parameters it is a copy. With LoRA it is a second, frozen copy of the SFT adapter on the same base (the
-    adapter switched *off* would be the base model before SFT, and KL would pull back to the cold start: paper.md
-    pitfall 18); only a cold start with LoRA refers to the base itself.
-    """
-
-    def __init__(self, policy, adapter: Path | None = None):
-        self.policy, self.kind = policy, "copy"
-        if hasattr(policy, "peft_config"):
-            self.kind = "adapter" if adapter else "base"
-            if adapter:
-                policy.load_adapter(str(adapter), adapter_name="reference", is_trainable=False)
-                policy.set_adapter("default")
-        else:
-            self.policy = copy.deepcopy(policy).requires_grad_(False)
-
-    @contextmanager
-    def active(self):
-        """Yields the policy to score with; switches adapters back at the end."""
-        if self.kind == "copy":
-            yield self.policy
-        elif self.kind == "base":
-            with self.policy.disable_adapter():
-                yield self.policy
-        else:
-            self.policy.set_adapter("reference")
-            try:
-                yield self.policy
-            finally:
-                self.policy.set_adapter("default")
 
 
 def write_json(path: Path, value) -> None:

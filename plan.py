@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import torch
 
 import models
+from flags import make_parser, positive
 from models import PRESETS, SHAPES, ModelError, logits_chunk
 from runs import fail
 
@@ -280,9 +281,9 @@ def show(parts: dict) -> str:
 def main(argv: list[str] | None = None) -> None:
     """Say what will be in memory and what fits; exit status 1 if nothing does."""
     try:
-        parser, values = models.make_parser(argv, main.__doc__, "r1ci.py plan")
+        parser, values = make_parser(argv, main.__doc__, "r1ci.py plan")
         parser.add_argument("--gpu-memory", type=float, help="GiB of the GPU (default: those of this machine's, else 24)")
-        parser.add_argument("--micro-tokens", type=models.positive, default=values["micro_tokens"])
+        parser.add_argument("--micro-tokens", type=positive, default=values["micro_tokens"])
         parser.add_argument("--no-gradient-checkpointing", dest="gradient_checkpointing", action="store_false",
                             default=values["gradient_checkpointing"])
         parser.add_argument("--probe", action="store_true", help="measure step times on --device (on a GPU always done)")

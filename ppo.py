@@ -32,8 +32,10 @@ from contextlib import contextmanager
 import torch
 
 import parallel
+from copies import Reference
+from flags import positive
 from memory import accumulate, micro_batches
-from models import Reference, backbone, positive, score, unwrap
+from models import backbone, score, unwrap
 from rollout import Episode
 from runs import command
 from sft import pad

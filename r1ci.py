@@ -26,7 +26,8 @@ import plan
 import sandbox as sandboxes
 import tasks_audit
 from chat import ChatError
-from models import ModelError, exists, make_parser, parse_levels, positive
+from flags import make_parser, parse_levels, positive
+from models import ModelError, exists
 from rollout import Episode, Turn
 from runs import command, fail
 from tasks import TASKS, Question, TaskError, select

@@ -30,6 +30,7 @@ import models
 from chat import Chat
 from curriculum import POTENTIAL_BOUNDS, RATE_BOUNDS, improvement_potential, total
 from evaluate import wilson
+from flags import positive
 from runs import Run, RunError, command, fail, read_jsonl
 from sft import training_mask
 from tasks import TASKS
@@ -376,7 +377,7 @@ def main(argv: list[str] | None = None) -> Path:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder, such as runs/tiny/grpo")
     parser.add_argument("--out", type=Path, help="the page (default: report.html in the last RUN)")
-    parser.add_argument("--episodes", type=models.positive, default=1000, help="show at most so many (default: 1000); "
+    parser.add_argument("--episodes", type=positive, default=1000, help="show at most so many (default: 1000); "
                         "fewer where the page would pass 5 MB")
     args = parser.parse_args(argv)
     out = args.out or args.runs[-1] / "report.html"

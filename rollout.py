@@ -36,8 +36,8 @@ from dataclasses import asdict, dataclass, field
 import torch
 
 from chat import Chat, find_code
+from copies import Merged
 from kvcache import SlotCache
-from models import Merged
 from sandbox import Sandbox
 from tasks import TASKS, Question
 

@@ -11,7 +11,7 @@
 `trainer.pt` is written under a temporary name and renamed, so there is always one whole checkpoint, also when the disk
 is full. A resumed run cuts metrics and episodes back to that checkpoint before it goes on: no gap, no double line.
 Questions and sampling depend on (seed, step) only, so a run that was killed and resumed gives the numbers of one that
-was not. With several processes (`parallel.py`), rank 0 writes.
+was not. With several processes (`parallel.py`), rank 0 writes. An evaluation keeps every finished episode (`Log`).
 """
 import contextlib
 import json
@@ -19,6 +19,8 @@ import os
 import shutil
 import signal
 import sys
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -27,6 +29,8 @@ from safetensors import SafetensorError
 import parallel
 from memory import DoesNotFit
 from models import save, write_json
+from rollout import Episode, Turn
+from tasks import Question
 
 
 class RunError(ValueError):
@@ -167,10 +171,7 @@ class Run:
             torch.set_rng_state(state["random"])
         for name in ("metrics.jsonl", "episodes.jsonl", "questions.jsonl") if self.writes else ():
             kept = [record for record in read_jsonl(self.folder / name) if record["step"] < state["step"]]
-            fresh = self.folder / f"{name}.new"
-            with writing(self.folder / name):
-                fresh.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept), "utf-8")
-                os.replace(fresh, self.folder / name)
+            write_jsonl(self.folder / name, kept)
         self.last = state["step"]
         return self.last
 
@@ -187,9 +188,63 @@ class Run:
                 save(policy, tokenizer, self.folder)
 
 
+class Log:
+    """FILE.episodes.jsonl: the settings of an evaluation, then its finished episodes, one a line, numbered.
+
+    RunError where there is an evaluation with other settings, unless `overwrite`.
+    """
+
+    def __init__(self, path: Path, settings: dict, overwrite: bool = False):
+        self.path, self.settings = path, json.loads(json.dumps(settings, default=str))
+        self.lines, self.opened = [] if overwrite else read_jsonl(path), False
+        old = self.lines[0].get("settings", {}) if self.lines else self.settings
+        for name in sorted(set(old) | set(self.settings)):
+            if old.get(name) != self.settings.get(name):
+                values = f"{old.get(name)}, not {self.settings.get(name)}"
+                what = "the policy was saved anew since" if name == "policy" else "the questions have changed" \
+                    if name == "questions_hash" else f"it has {name}={values}"
+                raise RunError(f"{path} holds another evaluation ({what}): go on with the same settings, write elsewhere "
+                               "with --out, or start again with --overwrite")
+
+    def read(self, questions: list[Question], samples: int) -> dict[int, Episode]:
+        """Number -> episode, of those that are finished; ids, mask and log-probabilities are not kept."""
+        done = {}
+        for line in self.lines[1:]:
+            episode = Episode(questions[line["number"] // samples], [], [], [])
+            episode.turns = [Turn(**turn) for turn in line["turns"]]
+            episode.answer, episode.correct, episode.stop = line["answer"], line["correct"], line["stop"]
+            episode.reward = float(episode.correct)
+            done[line["number"]] = episode
+        return done
+
+    def write(self, episodes: dict[int, Episode]) -> None:
+        """Add finished episodes (on rank 0). The first time, a line that a kill cut short goes."""
+        if parallel.rank() > 0:
+            return
+        with writing(self.path):
+            if not self.opened:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                write_jsonl(self.path, [{"settings": self.settings}, *self.lines[1:]])
+                self.opened = True
+            with open(self.path, "a", encoding="utf-8") as file:
+                for number, e in episodes.items():
+                    line = {"number": number, "task": e.question.task, "seed": e.question.seed,
+                            "level": e.question.level, "correct": e.correct, "answer": e.answer, "stop": e.stop,
+                            "turns": [asdict(turn) for turn in e.turns]}
+                    file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
 def trained_parameters(policy) -> dict[str, torch.Tensor]:
     """Name -> parameter, of the parameters that are trained."""
     return {name: parameter for name, parameter in policy.named_parameters() if parameter.requires_grad}
+
+
+def write_jsonl(path: Path, records: Iterable[dict]) -> None:
+    """Write JSONL so that a reader, and a run that is killed, never leave or see half a file."""
+    fresh = path.with_name(path.name + ".new")
+    with writing(path):
+        fresh.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), "utf-8")
+        os.replace(fresh, path)
 
 
 def read_jsonl(path: Path) -> list[dict]:

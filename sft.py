@@ -15,7 +15,6 @@ stated. We mask it: a policy that learns to *predict* results will invent them. 
 ablation, and the single place where the mask changes.
 """
 import argparse
-import json
 import math
 import random
 import time
@@ -29,18 +28,10 @@ import parallel
 import sandbox as sandboxes
 import teacher
 from chat import Chat, ChatError
+from flags import make_parser, positive
 from memory import accumulate, micro_batches  # noqa: F401  (micro_batches: others take it from here)
-from models import (
-    ModelError,
-    check_arguments,
-    load,
-    make_parser,
-    positive,
-    run_name,
-    score,
-    token_logprobs,
-)
-from runs import Run, RunError, command, fail, read_jsonl, stoppable, trained_parameters, writing
+from models import ModelError, check_arguments, load, run_name, score, token_logprobs
+from runs import Run, RunError, command, fail, read_jsonl, stoppable, trained_parameters, write_jsonl
 from tasks import TaskError, draw, select
 from trajectories import encode, make
 
@@ -204,22 +195,16 @@ def conversations(args: argparse.Namespace, chat: Chat, run: Run) -> list[dict]:
         return read_jsonl(saved)
     tasks = select(args.tasks)
     if args.teacher:
-        return write(saved, teacher.conversations(tasks, chat, run.folder, args))
+        made = teacher.conversations(tasks, chat, run.folder, args)
+        write_jsonl(saved, made)
+        return made
     wanted = args.per_task * len(tasks)
     if args.steps:  # a short run does not need them all
         wanted = min(wanted, args.steps * args.batch)
     with sandboxes.from_args(args) as box, tqdm(total=wanted, desc="conversations", unit="") as bar:
         made = make(draw(tasks, "sft", wanted, args.levels), chat, box, text_share=args.text_share,
                     multi_share=args.multi_share, per_task=args.per_task, keep_wrong=args.keep_wrong, progress=bar)
-    return write(saved, made)
-
-
-def write(path: Path, made: list[dict]) -> list[dict]:
-    """These conversations, once they are saved."""
-    fresh = path.with_name(path.name + ".new")
-    with writing(path):
-        fresh.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in made), "utf-8")
-        fresh.replace(path)
+    write_jsonl(saved, made)
     return made
 
 

@@ -25,7 +25,7 @@ import sandbox as sandboxes
 from chat import RESULTS, Protocol
 from models import preset
 from rollout import Episode
-from runs import RunError
+from runs import Log, RunError
 from tasks import Question, Task, draw
 
 VARIANTS = (("interpreter", "full"), ("interpreter", "short"), ("code", "full"), ("text", "full"))
@@ -69,7 +69,7 @@ def conversations(tasks: list[Task], chat: Protocol, folder: Path, args: argpars
                 if not mine:
                     continue
                 evaluate.speak(engine, mode, style)
-                log = evaluate.Log(folder / f"teacher-{turn}-{mode}-{style}.jsonl",
+                log = Log(folder / f"teacher-{turn}-{mode}-{style}.jsonl",
                                    {"teacher": args.teacher, "temperature": args.teacher_temperature, "round": turn})
                 _, episodes = evaluate.evaluate(
                     engine, mine, temperature=args.teacher_temperature, seed=args.seed + turn, log=log, alone=True,

@@ -8,7 +8,8 @@ import evaluate
 import grpo
 import r1ci
 import sft
-from evaluate import summary, table, wilson
+from evaluate import summary, table
+from intervals import wilson
 from tasks import TASKS
 
 

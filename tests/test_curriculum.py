@@ -66,7 +66,7 @@ def settings():
     return Namespace(**{
         **PRESETS["tiny"], "answer_format": "angle", "levels": (1,), "tasks": "count_bits", "seed": 0,
         "turn_tokens": 40, "episode_tokens": 200, "pool": 6, "potential_samples": 8, "lag": 4,
-        "static": None, "device": "cpu"})
+        "static": None, "device": "cpu", "mode": "interpreter"})
 
 
 def test_a_killed_measurement_goes_on_to_the_same_file(taught, box, tmp_path, monkeypatch):

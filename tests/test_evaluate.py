@@ -8,9 +8,9 @@ from conftest import build, start
 
 import evaluate
 import intervals
-from evaluate import Turn, checks_itself, compare, each_question, sheet, summary
+from evaluate import checks_itself, compare, each_question, sheet, summary
 from intervals import accuracy_interval, pass_at_k, sign_test, two_level
-from rollout import Episode
+from rollout import Episode, Turn
 from runs import RunError, read_jsonl
 from tasks import TASKS, draw, select
 

@@ -3,7 +3,8 @@ import pytest
 import torch
 
 import models
-from models import ModelError, load, parse_levels, preset, run_name, save, score
+from flags import parse_levels
+from models import ModelError, load, preset, run_name, save, score
 
 
 def test_a_saved_policy_comes_back_token_for_token(tmp_path, tokenizer, conversations):

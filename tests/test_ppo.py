@@ -10,7 +10,8 @@ from test_losses import f64
 from test_training import SETTINGS, Recorder, episodes_for
 
 import grpo
-from models import Reference, load, save, score
+from copies import Reference
+from models import load, save, score
 from ppo import Critic, explained_variance, gae, shaped_rewards, value_loss, whiten
 from runs import Run
 

@@ -8,9 +8,10 @@ import torch
 from conftest import build
 
 from chat import Chat
+from copies import Merged
 from grpo import importance_weights
 from kvcache import SlotCache
-from models import Merged, load, score
+from models import load, score
 from rollout import STOPS, Engine, Limits, sample, uniforms
 from sft import pad
 from tasks import draw, select

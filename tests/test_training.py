@@ -14,7 +14,8 @@ from conftest import ROOT, build
 
 import grpo
 import sft
-from models import Reference, load, save, score
+from copies import Reference
+from models import load, save, score
 from rollout import Episode, Turn
 from runs import Run, RunError, read_jsonl
 from tasks import TASKS
