@@ -384,7 +384,8 @@ def main(argv: list[str] | None = None) -> dict:
         if args.questions is None and all(isinstance(task, FileTask) for task in tasks):
             questions = [question for task in tasks for question in task.pool]
         else:
-            questions = draw(tasks, "eval", args.questions or preset(args.model)["eval_questions"], args.levels)
+            questions = draw(tasks, "eval", args.questions or preset(args.model, args.preset)["eval_questions"],
+                             args.levels)
         out = args.out or result_file(folder or Path("runs") / run_name(args.model) / "base", args.mode)
         if args.against:
             against = read_result(args.against, args.mode)

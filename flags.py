@@ -4,7 +4,7 @@ import argparse
 import torch
 
 from chat import PROMPTS
-from models import SERVED, ModelError, preset
+from models import PRESETS, SERVED, ModelError, preset
 
 
 def make_parser(argv: list[str] | None, description: str, prog: str | None = None, served: bool = False
@@ -15,23 +15,27 @@ def make_parser(argv: list[str] | None, description: str, prog: str | None = Non
     """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)  # or --mode would be read as --model
     first.add_argument("--model", default="tiny")
+    first.add_argument("--preset", choices=tuple(PRESETS))
     parser = argparse.ArgumentParser(prog=prog, description=description, allow_abbrev=False,
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    model = first.parse_known_args(argv)[0].model
+    known = first.parse_known_args(argv)[0]
+    model = known.model
     if model.startswith(SERVED) and not served:
         raise ModelError(f"{model} answers over the network, so there are no weights to work on here: it can be asked "
                          "(evaluate.py, r1ci.py ask) and can teach (sft.py --teacher)")
-    return parser, add_arguments(parser, model)
+    return parser, add_arguments(parser, preset(model, known.preset))
 
 
-def add_arguments(parser: argparse.ArgumentParser, model: str) -> dict:
-    """Flags about the model and the limits of an episode, with the preset's values as defaults; the preset."""
-    values = preset(model)
+def add_arguments(parser: argparse.ArgumentParser, values: dict) -> dict:
+    """Flags about the model and the limits of an episode, with the preset's values as defaults; these values."""
     group = parser.add_argument_group("model")
     group.add_argument("--model", default="tiny", help="preset, hub id or local folder; openai:NAME "
                        "(a model behind a server) where it is only asked")
-    group.add_argument("--dtype", choices=("auto", "float32", "bfloat16"), default=values["dtype"], help="of frozen "
-                       "weights; weights that are trained themselves (--lora-rank 0) are float32; auto: what is faster")
+    group.add_argument("--preset", choices=tuple(PRESETS), help="take the other defaults from here (for a hub id or a "
+                       "folder: which size it has)")
+    group.add_argument("--dtype", choices=("auto", "float32", "bfloat16"), default=values["dtype"], help="what "
+                       "matrices are multiplied in; weights that are trained themselves (--lora-rank 0) are kept in "
+                       "float32 all the same; auto: what is faster")
     group.add_argument("--quantize", choices=("none", "nf4", "int8"), default=values["quantize"],
                        help="how the frozen base is stored (QLoRA: nf4)")
     group.add_argument("--lora-rank", type=int, default=values["lora_rank"], help="0 trains all parameters")

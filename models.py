@@ -11,7 +11,7 @@ A policy is an ordinary transformers model (or a PEFT model round one). Two func
 its backbone on a cache, and `score` computes log-probabilities of given tokens:
 
     ids (B, T) -> backbone -> hidden (B, T, H) -> only positions that predict a trained token -> (N, H)
-        -> in chunks: LM head, log-softmax, entropy, recomputed in backward -> logprobs (B, T)
+        -> in chunks: LM head, log-softmax, recomputed in backward (HeadLogprobs) -> logprobs (B, T)
 
 The full logits (B, T, V) would be the largest tensor of all by far (paper.md pitfall 27); they never exist.
 """
@@ -31,7 +31,6 @@ from urllib.request import getproxies
 import torch
 import torch.nn.functional as F
 from huggingface_hub import constants
-from torch.utils.checkpoint import checkpoint
 from transformers.utils import logging as quiet
 
 from chat import MODES, RESULTS, head_prompt
@@ -50,7 +49,7 @@ PRETRAINED = {
     "exact": False, "rollout_weights": "same",
     "eval_questions": 128, "eval_temperature": 0.6, "micro_tokens": 8192, "gradient_checkpointing": True,
     "sft": {"lr": 1e-4, "batch": 32, "epochs": 3, "steps": 0, "per_task": 70, "text_share": 0.2, "multi_share": 0.3,
-            "optimizer": "adamw"},
+            "learn_slips": False, "optimizer": "adamw"},
     "rl": {"lr": 1e-5, "critic_lr": 1e-4, "questions": 25, "samples": 5, "steps": 150, "kl": 0.001, "save_every": 10},
 }
 TINY = {
@@ -59,7 +58,7 @@ TINY = {
     "exact": True, "rollout_weights": "same",
     "eval_questions": 400, "eval_temperature": 1.0, "micro_tokens": 8192, "gradient_checkpointing": False,
     "sft": {"lr": 1.5e-2, "batch": 32, "epochs": 1, "steps": 900, "per_task": 1500, "text_share": 0.55,
-            "multi_share": 0.1, "optimizer": "muon"},
+            "multi_share": 0.1, "learn_slips": True, "optimizer": "muon"},
     "rl": {"lr": 5e-4, "critic_lr": 1e-3, "questions": 16, "samples": 8, "steps": 60, "kl": 0.001, "save_every": 10},
 }
 
@@ -72,9 +71,15 @@ def _pretrained(hub: str, **changes) -> dict:
 SMALL = {"turn_tokens": 256, "episode_tokens": 1536, "calls": 4, "results_chars": 1000, "eval_questions": 32,
          "gradient_checkpointing": False,
          "sft": {"batch": 8}, "rl": {"questions": 8, "samples": 4}}
+# So small that all its parameters are trained, which is faster here than LoRA, and learns more. It cannot carry long
+# programs through: what it learns from is short and easy, and half of it is answered without a program.
+SMOLLM2 = {**SMALL, "lora_rank": 0, "rollout_weights": "merged", "levels": "1",
+           "turn_tokens": 192, "episode_tokens": 512, "calls": 2, "results_chars": 400,
+           "sft": {"batch": 16, "lr": 5e-4, "epochs": 3, "per_task": 70, "text_share": 0.5, "multi_share": 0.1},
+           "rl": {"questions": 8, "samples": 8, "lr": 3e-5}}
 PRESETS = {
     "tiny": {**TINY, "hub": None},
-    "smollm2": _pretrained("HuggingFaceTB/SmolLM2-135M-Instruct", **SMALL),
+    "smollm2": _pretrained("HuggingFaceTB/SmolLM2-135M-Instruct", **SMOLLM2),
     "0.5b": _pretrained("Qwen/Qwen2.5-0.5B-Instruct", **SMALL),
     "1.5b": _pretrained("Qwen/Qwen2.5-1.5B-Instruct"),
     "3b": _pretrained("Qwen/Qwen2.5-3B-Instruct", quantize="nf4"),
@@ -103,8 +108,13 @@ class ModelError(ValueError):
 
 
 # ------------------------------------------------------------------------------------------- names and settings
-def preset(model: str) -> dict:
-    """The settings of a preset, or for a hub id or folder those of a small pretrained model (a copy)."""
+def preset(model: str, settings: str | None = None) -> dict:
+    """The settings of a preset, or for a hub id or folder those of a small pretrained model (a copy).
+
+    settings: the name of the preset to take them from, for a hub id or folder that holds a model of that size.
+    """
+    if settings:
+        return {**copy.deepcopy(PRESETS[settings]), "hub": preset(model)["hub"]}
     if model in PRESETS:
         return copy.deepcopy(PRESETS[model])
     if model.startswith(SERVED):
@@ -213,6 +223,7 @@ def load(model: str, *, checkpoint_folder: Path | None = None, dtype: str = "bfl
     quiet.disable_progress_bar()  # its bars for loading and saving would tear ours apart
     torch.manual_seed(seed)
     dtype = faster_dtype(device) if dtype == "auto" else dtype
+    mixed = trainable and lora_rank == 0 and dtype == "bfloat16"
     if trainable and lora_rank == 0:
         dtype = "float32"  # bfloat16 has 8 bits of precision: an update of a thousandth would be rounded away
     full = checkpoint_folder and saved(checkpoint_folder, "model")
@@ -234,6 +245,7 @@ def load(model: str, *, checkpoint_folder: Path | None = None, dtype: str = "bfl
                                                    target_modules="all-linear", task_type="CAUSAL_LM"))
     if not trainable:
         policy.requires_grad_(False)
+    unwrap(policy).mixed_precision = mixed
     return policy.eval(), tokenizer
 
 
@@ -361,23 +373,36 @@ def unwrap(policy):
     return policy.get_base_model() if hasattr(policy, "get_base_model") else policy
 
 
+def mixed_precision(policy):
+    """Where weights are kept in float32 because they are trained themselves, matrices may still be multiplied in
+    bfloat16 (`load` decides): two to three times as fast, and an update is never rounded away. For `with`."""
+    device = next(policy.parameters()).device.type
+    return torch.autocast(device, torch.bfloat16, enabled=getattr(unwrap(policy), "mixed_precision", False))
+
+
 def backbone(policy):
     """The model without its LM head: ids -> hidden states."""
     inner = unwrap(policy)
     return getattr(inner, inner.base_model_prefix)
 
 
-def token_logprobs(logits: torch.Tensor, ids: torch.Tensor, temperature: float = 1.0
-                   ) -> tuple[torch.Tensor, torch.Tensor]:
+def wide(logits: torch.Tensor) -> torch.Tensor:
+    """In float32 at least: bfloat16 is too coarse for a sum over the vocabulary."""
+    return logits if logits.dtype == torch.float64 else logits.float()
+
+
+def token_logprobs(logits: torch.Tensor, ids: torch.Tensor, temperature: float = 1.0, want_entropy: bool = True
+                   ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """(logprobs, entropy) of shape ids.shape. logits (..., V) at a place already predict the id at that place.
 
     Computed in float32 (float64 for float64 logits), of the distribution that was sampled: logits / temperature.
     The entropy is a statistic: it carries no gradient, which would cost several more copies of the logits.
     """
-    logits = logits if logits.dtype == torch.float64 else logits.float()
-    logprobs = F.log_softmax(logits if temperature == 1 else logits / temperature, dim=-1)
-    with torch.no_grad():
-        entropy = -logprobs.exp().mul_(logprobs.clamp_min(-1e4)).sum(-1)  # a logit of -inf counts 0, not NaN
+    logits = wide(logits)
+    logprobs, entropy = F.log_softmax(logits if temperature == 1 else logits / temperature, dim=-1), None
+    if want_entropy:
+        with torch.no_grad():
+            entropy = -logprobs.exp().mul_(logprobs.clamp_min(-1e4)).sum(-1)  # a logit of -inf counts 0, not NaN
     return logprobs.gather(-1, ids.unsqueeze(-1)).squeeze(-1), entropy
 
 
@@ -386,33 +411,76 @@ def logits_chunk(vocabulary: int) -> int:
     return max(1, min(1024, 2**25 // vocabulary))
 
 
-def score(policy, ids: torch.Tensor, mask: torch.Tensor, temperature: float = 1.0, chunk: int | None = None
-          ) -> tuple[torch.Tensor, torch.Tensor]:
+class HeadLogprobs(torch.autograd.Function):
+    """LM head and log-probability in one, so that the logits (N, V) exist a chunk of positions at a time only.
+
+    z = W h / temperature        log p(id) = z[id] - logsumexp(z)        d log p(id) / d z = onehot(id) - softmax(z)
+
+    Backward computes the logits of a chunk again. Left to autograd, the same formula takes five passes over them more.
+    """
+
+    @staticmethod
+    def forward(ctx, states, weight, bias, ids, temperature, dtype, chunk, want_entropy):
+        """states (N, H), weight (V, H), bias (V,) or None, ids (N,) -> logprobs (N,), entropy (N,).
+
+        dtype: what to multiply in. The entropy is a statistic without gradient: 0 if it is not wanted.
+        """
+        ctx.save_for_backward(states, weight, bias, ids)
+        ctx.temperature, ctx.dtype, ctx.chunk = temperature, dtype, chunk
+        plain, logprobs, entropy = weight.to(dtype), [], []
+        for part, some in zip(states.to(dtype).split(chunk), ids.split(chunk)):
+            one = token_logprobs(F.linear(part, plain, bias), some, temperature, want_entropy)
+            logprobs.append(one[0])
+            entropy.append(torch.zeros_like(one[0]) if one[1] is None else one[1])
+        logprobs, entropy = torch.cat(logprobs), torch.cat(entropy)
+        ctx.mark_non_differentiable(entropy)
+        return logprobs, entropy
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, slope, _):
+        """slope (N,): how the loss changes with each log-probability."""
+        states, weight, bias, ids = ctx.saved_tensors
+        plain = weight.to(ctx.dtype)
+        to_states = torch.empty_like(states)
+        to_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
+        to_bias = torch.zeros_like(bias) if bias is not None and ctx.needs_input_grad[2] else None
+        for start in range(0, len(ids), ctx.chunk):
+            part = slice(start, start + ctx.chunk)
+            logits = F.linear(states[part].to(ctx.dtype), plain, bias)
+            down = -slope[part, None] / ctx.temperature
+            gradient = torch.softmax(wide(logits) / ctx.temperature, -1).mul_(down)
+            gradient.scatter_add_(1, ids[part, None], -down)
+            gradient = gradient.to(ctx.dtype)
+            to_states[part] = gradient @ plain
+            if to_weight is not None:
+                to_weight += gradient.T @ states[part].to(ctx.dtype)
+            if to_bias is not None:
+                to_bias += gradient.sum(0)
+        return to_states, to_weight, to_bias, None, None, None, None, None
+
+
+def score(policy, ids: torch.Tensor, mask: torch.Tensor, temperature: float = 1.0, chunk: int | None = None,
+          want_entropy: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
     """(logprobs, entropy), each (B, T): of token ids[b, t] given what stands before it, where mask[b, t]; 0 elsewhere.
 
     ids (B, T) are padded on the right with anything. No attention mask is needed: attention is causal, so padding
     behind a token cannot reach it, and a pad token that equals end-of-turn (paper.md pitfall 5) cannot do harm.
     """
-    hidden = backbone(policy)(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]  # (B, T-1, H)
+    with mixed_precision(policy):
+        hidden = backbone(policy)(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]  # (B, T-1, H)
     trained = mask[:, 1:].bool()  # token t is predicted at position t-1; the first token never is
     states, targets = hidden[trained], ids[:, 1:][trained]  # (N, H), (N,)
     head = unwrap(policy).get_output_embeddings()
-    chunk = chunk or logits_chunk(head.weight.shape[0])
-
-    def read(states, targets):
-        return token_logprobs(head(states), targets, temperature)
-
-    parts = []
-    for start in range(0, len(targets), chunk):
-        piece = states[start:start + chunk], targets[start:start + chunk]
-        # Recompute the (chunk, V) logits in backward instead of keeping them.
-        parts.append(checkpoint(read, *piece, use_reentrant=False) if torch.is_grad_enabled() else read(*piece))
-    where = F.pad(trained, (1, 0))
     empty = states.new_zeros(ids.shape, dtype=torch.float32)
-    if not parts:
+    if not len(targets):
         return empty + 0 * states.sum(), empty
-    logprobs, entropy = (torch.cat(values).float() for values in zip(*parts))
-    return empty.masked_scatter(where, logprobs), empty.masked_scatter(where, entropy)
+    dtype = torch.bfloat16 if getattr(unwrap(policy), "mixed_precision", False) else head.weight.dtype
+    values = HeadLogprobs.apply(states, head.weight, head.bias, targets, temperature, dtype,
+                                chunk or logits_chunk(len(head.weight)), want_entropy)
+    where = F.pad(trained, (1, 0))
+    logprobs, entropy = (empty.masked_scatter(where, value.float()) for value in values)
+    return logprobs, entropy
 
 
 def write_json(path: Path, value) -> None:

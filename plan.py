@@ -39,6 +39,7 @@ ACTIVATIONS = {
     ("none", True): ((2, 0, 0, 0), (49, 4, 18, 24)), ("none", False): ((36, 4, 10, 28), (8, 0, 0, 0)),
     ("int8", True): ((8, 0, 2, 0), (49, 4, 14, 24)), ("int8", False): ((40, 4, 12, 28), (8, 0, 0, 0)),
     ("full", True): ((4, 0, 0, 0), (35, 8, 24, 0)), ("full", False): ((32, 8, 16, 0), (16, 0, 0, 0)),
+    ("mixed", True): ((4, 0, 0, 0), (31, 2, 12, 0)), ("mixed", False): ((30, 4, 8, 0), (20, 0, 0, 0)),
 }
 
 
@@ -89,6 +90,7 @@ class Setup:
     episode_tokens: int
     micro_tokens: int
     reference: bool = True  # a frozen copy of what RL started from
+    merged: bool = False  # a plain copy to sample from
 
 
 def memory(shape: Shape, setup: Setup) -> dict[str, dict[str, float]]:
@@ -108,8 +110,10 @@ def memory(shape: Shape, setup: Setup) -> dict[str, dict[str, float]]:
     adapter = sum(a + b for a, b in shape.matrices) * shape.layers * setup.lora_rank * 4
     trained = (linear + small + embeddings) * 4 if full else adapter
     always = {"weights": weights, "quantisation constants": constants, "adapter": adapter,
-              "reference": (trained if setup.reference else 0), "optimizer": 2 * trained, "CUDA context": CONTEXT}
-    return {"always": always, "rollout": rollout_memory(shape, setup, wide),
+              "reference": (trained if setup.reference else 0), "optimizer": 2 * trained,
+              "copy to sample from": (linear + small + embeddings) * BYTES[setup.dtype] if setup.merged else 0,
+              "CUDA context": CONTEXT}
+    return {"always": always, "rollout": rollout_memory(shape, setup, BYTES[setup.dtype] if setup.merged else wide),
             "training": training_memory(shape, setup, wide) | {"gradients": trained}}
 
 
@@ -126,13 +130,16 @@ def rollout_memory(shape: Shape, setup: Setup, wide: int) -> dict[str, float]:
 
 
 def training_memory(shape: Shape, setup: Setup, wide: int) -> dict[str, float]:
-    """Activations of a micro-batch (at least one whole episode), the logits of a chunk, a matrix unpacked from 4 bits."""
+    """Activations of a micro-batch (at least one whole episode), the logits of a chunk, matrices in another form."""
     tokens = max(setup.micro_tokens, setup.episode_tokens)
-    kind = ("full" if setup.lora_rank == 0 else setup.quantize, setup.gradient_checkpointing)
+    mixed = setup.lora_rank == 0 and setup.dtype == "bfloat16"
+    kind = ("mixed" if mixed else "full" if setup.lora_rank == 0 else setup.quantize, setup.gradient_checkpointing)
     per_layer, once = ACTIVATIONS[kind]
-    scale = 1 if setup.lora_rank == 0 else wide / 2  # the fits are for bfloat16, of full parameters for float32
+    scale = 1 if setup.lora_rank == 0 else wide / 2  # the fits of adapters are for bfloat16
     widths = [scale * width for width in (shape.hidden, shape.keys, shape.mlp, setup.lora_rank)]
     unpacked = max(a * b for a, b in shape.matrices) * wide if setup.quantize != "none" else 0
+    if mixed:  # copies in bfloat16: kept until backward, with gradient checkpointing those of one layer
+        unpacked = 2 * sum(a * b for a, b in shape.matrices) * (1 if setup.gradient_checkpointing else shape.layers)
     return {"saved activations": tokens * shape.layers * sum(a * b for a, b in zip(per_layer, widths)),
             "one layer, forward and back": tokens * sum(a * b for a, b in zip(once, widths)) + unpacked,
             "logits chunk": logits_chunk(shape.vocabulary) * shape.vocabulary * (4 * 4 + wide)}
@@ -186,7 +193,8 @@ def gpu_dtype(dtype: str) -> str:
 def setup_of(args: argparse.Namespace) -> Setup:
     """The setup that the flags of a training script name."""
     return Setup(gpu_dtype(args.dtype), args.quantize, args.lora_rank, args.gradient_checkpointing, args.slots,
-                 args.episode_tokens, args.micro_tokens, getattr(args, "kl", 1.0) > 0)
+                 args.episode_tokens, args.micro_tokens, getattr(args, "kl", 1.0) > 0,
+                 args.rollout_weights == "merged")
 
 
 def set_defaults(args: argparse.Namespace, given: list[str], wanted: int) -> None:

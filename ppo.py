@@ -35,7 +35,7 @@ import parallel
 from copies import Reference
 from flags import positive
 from memory import accumulate, micro_batches
-from models import backbone, score, unwrap
+from models import backbone, mixed_precision, score, unwrap
 from rollout import Episode
 from runs import command
 from sft import pad
@@ -156,7 +156,8 @@ class Critic:
 
     def values(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """(B, T): the value before token ids[b, t], where mask[b, t]; 0 elsewhere."""
-        hidden = self.backbone(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]  # (B, T-1, H)
+        with mixed_precision(self.policy):
+            hidden = self.backbone(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]  # (B, T-1, H)
         trained = mask[:, 1:].bool()
         values = self.head(hidden[trained].float()).squeeze(-1)  # (N,)
         where = torch.nn.functional.pad(trained, (1, 0))

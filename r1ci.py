@@ -1,6 +1,6 @@
 """The front door.
 
-    python r1ci.py run                      warm start, GRPO, evaluation: the whole story on the tiny model
+    python r1ci.py run --budget 20m         the whole story: untrained, SFT, curriculum, GRPO, evaluations, results page
     python r1ci.py ask "How many times does the letter r occur in strawberry?"
     python r1ci.py ask                      one question after the other; --mode, --run, --model openai:NAME ..
     python r1ci.py ablate --over algorithm  change one thing, and say whether it mattered
@@ -22,6 +22,7 @@ import api
 import evaluate
 import export
 import grpo
+import pipeline
 import plan
 import sandbox as sandboxes
 import tasks_audit
@@ -160,19 +161,7 @@ class Printer:
             print(turn.text, end="", flush=True)
 
 
-# ------------------------------------------------------------------------------------------------------ the pipeline
-def run_command(argv: list[str]) -> None:
-    """Warm start (if there is none yet), GRPO, evaluation before and after. Takes the flags of grpo.py."""
-    try:
-        args = grpo.parse(argv)
-    except ModelError as error:
-        fail(error)
-    if args.init != "base" and not exists(args.sft_run) and args.model != "tiny":
-        grpo.sft.main(["--model", args.model, "--out", str(args.sft_run), "--tasks", args.tasks])
-    grpo.main(argv)
-
-
-COMMANDS = {"run": run_command, "ask": ask_command, "tasks": tasks_command, "plan": plan.main, "export": export.main,
+COMMANDS = {"run": pipeline.main, "ask": ask_command, "tasks": tasks_command, "plan": plan.main, "export": export.main,
             "ablate": ablate.ablate_command, "reproduce": ablate.reproduce_command}
 
 

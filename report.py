@@ -216,8 +216,9 @@ def parts_of_tokens(record: dict, config: dict, pieces: Pieces) -> list[dict]:
 
 def parts_of_messages(record: dict) -> list[dict]:
     """The parts without a tokenizer: whole turns, as text."""
-    return [{"own": int(message["role"] == "assistant"), "trained": int(message["role"] == "assistant"),
-             "text": message["content"]} for message in record["messages"]]
+    parts = [(message["role"] == "assistant", message) for message in record["messages"]]
+    return [{"own": int(own), "trained": int(own and message.get("learn", True)), "text": message["content"]}
+            for own, message in parts]
 
 
 def episode(record: dict, config: dict, pieces: Pieces | None) -> dict:

@@ -239,12 +239,17 @@ def trained_parameters(policy) -> dict[str, torch.Tensor]:
     return {name: parameter for name, parameter in policy.named_parameters() if parameter.requires_grad}
 
 
-def write_jsonl(path: Path, records: Iterable[dict]) -> None:
-    """Write JSONL so that a reader, and a run that is killed, never leave or see half a file."""
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that a reader, and a run that is killed, never leave or see half of it."""
     fresh = path.with_name(path.name + ".new")
     with writing(path):
-        fresh.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), "utf-8")
+        fresh.write_text(text, "utf-8")
         os.replace(fresh, path)
+
+
+def write_jsonl(path: Path, records: Iterable[dict]) -> None:
+    """Write JSONL, as a whole."""
+    write_text(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
 
 
 def read_jsonl(path: Path) -> list[dict]:

@@ -43,7 +43,7 @@ def masked_cross_entropy(logits: torch.Tensor, ids: torch.Tensor, mask: torch.Te
     itself trained (the first one cannot be). An empty mask gives 0, with a gradient of 0.
     """
     trained = mask[:, 1:].bool()
-    logprobs, _ = token_logprobs(logits[:, :-1][trained], ids[:, 1:][trained])
+    logprobs, _ = token_logprobs(logits[:, :-1][trained], ids[:, 1:][trained], want_entropy=False)
     return -logprobs.sum() / trained.sum().clamp_min(1)
 
 
@@ -89,7 +89,7 @@ def train_step(policy, optimizers: list, batch: list[tuple[list[int], list[int]]
 
     def backward(group: list[int]) -> dict:
         ids, mask = (pad([mine[i][k] for i in group], device) for k in (0, 1))
-        logprobs, _ = score(policy, ids, mask)
+        logprobs, _ = score(policy, ids, mask, want_entropy=False)
         loss = -(logprobs * mask).sum() / max(1, trained)
         loss.backward()
         return {"loss": loss.item()}
@@ -171,6 +171,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
                        "(--mode text: all, --mode code: none)")
     group.add_argument("--multi-share", type=float, default=settings["multi_share"], help="share of code that takes "
                        "several turns (a slip and its repair, a second program that checks)")
+    group.add_argument("--learn-slips", action=argparse.BooleanOptionalAction, default=settings["learn_slips"],
+                       help="train on the program with the slip, too, not only on its repair")
     group.add_argument("--keep-wrong", action="store_true", help="ablation: keep a teacher's wrong guesses, too")
     group.add_argument("--train-on-code-output", action="store_true", help="ablation: do not mask results")
     group = parser.add_argument_group("run")
@@ -203,7 +205,8 @@ def conversations(args: argparse.Namespace, chat: Chat, run: Run) -> list[dict]:
         wanted = min(wanted, args.steps * args.batch)
     with sandboxes.from_args(args) as box, tqdm(total=wanted, desc="conversations", unit="") as bar:
         made = make(draw(tasks, "sft", wanted, args.levels), chat, box, text_share=args.text_share,
-                    multi_share=args.multi_share, per_task=args.per_task, keep_wrong=args.keep_wrong, progress=bar)
+                    multi_share=args.multi_share, per_task=args.per_task, keep_wrong=args.keep_wrong,
+                    learn_slips=args.learn_slips, progress=bar)
     write_jsonl(saved, made)
     return made
 

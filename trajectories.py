@@ -70,11 +70,13 @@ def programs_of(question: Question, kind: str, rng: random.Random) -> list[str]:
 
 
 def make(questions: Iterable[Question], chat: Chat, sandbox: Sandbox, *, text_share: float = 0.5,
-         multi_share: float = 0.2, per_task: int = 70, keep_wrong: bool = False, progress=None) -> list[dict]:
+         multi_share: float = 0.2, per_task: int = 70, keep_wrong: bool = False, learn_slips: bool = False,
+         progress=None) -> list[dict]:
     """Conversations for these questions: [{"task", "seed", "level", "kind", "messages"}], at most `per_task` each.
 
     A conversation is kept if its final answer passes the task's check (the paper's rule; `keep_wrong` switches it
-    off). Oracle programs are never wrong, a teacher who answers without work is: with `keep_wrong`, half of the guesses
+    off). The program with a slip is there to be read: the message says "learn": False (unless `learn_slips`), for a
+    policy that is trained to write slips will write them. Oracle programs are never wrong, a teacher who answers without work is: with `keep_wrong`, half of the guesses
     give the answer to another question of the task. Deterministic: kind and wording are drawn from the question's own
     name, seed and level.
     """
@@ -106,6 +108,8 @@ def make(questions: Iterable[Question], chat: Chat, sandbox: Sandbox, *, text_sh
             messages = chat.messages(prompt)
             for i, turn in enumerate(turns):  # policy and platform in turn
                 messages.append({"role": "user" if i % 2 else "assistant", "content": turn})
+            if kind == "repair" and not learn_slips:
+                messages[2]["learn"] = False
             count[question.task] += 1
             kept.append({"task": question.task, "seed": question.seed, "level": question.level, "kind": kind,
                          "messages": messages})
@@ -144,7 +148,8 @@ def converse(question: Question, kind: str, rng: random.Random, programs: list[s
 
 
 def encode(chat: Chat, messages: list[dict]) -> tuple[list[int], list[int]]:
-    """A conversation as (ids, mask): mask 1 exactly on what the assistant wrote, its end of turn included.
+    """A conversation as (ids, mask): mask 1 exactly on what the assistant wrote, its end of turn included, except for
+    messages with "learn": False.
 
     Built from pieces, never by rendering and searching: the same pieces that the rollout engine appends.
     """
@@ -156,5 +161,5 @@ def encode(chat: Chat, messages: list[dict]) -> tuple[list[int], list[int]]:
         assistant = message["role"] == "assistant"
         piece = chat.turn_ids(message["content"]) if assistant else chat.user_ids(message["content"])
         ids += piece
-        mask += [int(assistant)] * len(piece)
+        mask += [int(assistant and message.get("learn", True))] * len(piece)
     return ids, mask

@@ -78,7 +78,8 @@ def taught(request, tokenizer, chat, box):
         tokenizer.pad_token = tokenizer.eos_token
         chat = Chat(tokenizer, style="short")
     policy = build(tokenizer, request.param.split()[0])
-    data = make(draw(select("count_bits"), "sft", 12, (1,)), chat, box, text_share=0.0, multi_share=0.8)
+    data = make(draw(select("count_bits"), "sft", 12, (1,)), chat, box, text_share=0.0, multi_share=0.8,
+                learn_slips=True)  # so that it needs several turns
     examples = [encode(chat, record["messages"]) for record in data]
     optimizers = sft.make_optimizers(policy.train(), "adamw", 3e-3)
     for _ in range(120):

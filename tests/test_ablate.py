@@ -125,7 +125,8 @@ def data(box, tokenizer, mode="interpreter", **changes):
     args = sft.parse(["--mode", mode, *flags])
     chat = Chat(tokenizer, args.mode, "short", args.answer_format)
     return make(draw(select("tiny"), "sft", 160, (1,)), chat, box, text_share=args.text_share,
-                multi_share=args.multi_share, per_task=1000, keep_wrong=args.keep_wrong)
+                multi_share=args.multi_share, per_task=1000, keep_wrong=args.keep_wrong,
+                learn_slips=args.learn_slips)
 
 
 def test_sft_switches_change_the_kinds_of_conversations(box, tokenizer):

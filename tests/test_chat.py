@@ -2,8 +2,8 @@
 import pytest
 
 from chat import ANSWER_FORMATS, MODES, RESULTS, Chat, ChatError, find_code, head_prompt, state_answer
-from tasks import extract_answer
-from trajectories import encode
+from tasks import draw, extract_answer, select
+from trajectories import encode, make
 
 
 def test_masked_tokens_are_exactly_what_the_assistant_wrote(chat, conversations):
@@ -11,11 +11,26 @@ def test_masked_tokens_are_exactly_what_the_assistant_wrote(chat, conversations)
     end = chat.tokenizer.decode([chat.end_of_turn])
     for record in conversations:
         ids, mask = encode(chat, record["messages"])
-        written = "".join(m["content"] + end for m in record["messages"] if m["role"] == "assistant")
+        written = "".join(m["content"] + end for m in record["messages"]
+                          if m["role"] == "assistant" and m.get("learn", True))
         assert chat.tokenizer.decode([i for i, m in zip(ids, mask) if m]) == written
         assert RESULTS not in written
         given = chat.tokenizer.decode([i for i, m in zip(ids, mask) if not m])
         assert all(m["content"] in given for m in record["messages"] if m["role"] != "assistant")
+
+
+def test_a_slip_is_read_but_not_learned(chat, box):
+    """Trained to write slips, a policy writes slips: of what it is shown, only the repair is an example."""
+    questions = draw(select("count_bits"), "sft", 30, (1,))
+    read, learned = (make(questions, chat, box, text_share=0, multi_share=1, learn_slips=flag) for flag in (False, True))
+    repairs = [(a, b) for a, b in zip(read, learned) if a["kind"] == "repair"]
+    assert len(repairs) > 10
+    for a, b in repairs:
+        (ids, mask), (same, more) = encode(chat, a["messages"]), encode(chat, b["messages"])
+        slip = len(chat.turn_ids(a["messages"][2]["content"]))
+        assert ids == same and sum(more) - sum(mask) == slip and mask.index(1) > more.index(1) + slip
+    others = [record for record in read if record["kind"] != "repair"]
+    assert others and all("learn" not in message for record in others for message in record["messages"])
 
 
 def test_pieces_are_the_template(chat, conversations):

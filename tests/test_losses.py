@@ -5,7 +5,7 @@ import torch
 from conftest import build
 
 from grpo import group_advantages, policy_loss
-from models import score, token_logprobs, unwrap
+from models import HeadLogprobs, score, token_logprobs, unwrap
 from sft import masked_cross_entropy, micro_batches, pad
 
 
@@ -117,6 +117,38 @@ def test_clipping_stops_the_gradient_on_the_right_side(advantage, ratio, moves):
 def test_unknown_aggregate_is_refused():
     with pytest.raises(ValueError, match="aggregate"):
         policy_loss(torch.zeros(1, 1), torch.zeros(1, 1), torch.zeros(1), torch.ones(1, 1), aggregate="mean")
+
+
+# --------------------------------------------------------------------------------------------------- LM head and loss
+@pytest.mark.parametrize("with_bias", [True, False])
+@pytest.mark.parametrize("chunk", [2, 100])
+def test_head_logprobs_has_the_gradient_of_its_formula(with_bias, chunk):
+    torch.manual_seed(0)
+    states, weight, bias = (torch.randn(*shape, dtype=torch.float64, requires_grad=True) for shape in ((5, 3), (7, 3), (7,)))
+    bias, ids = bias if with_bias else None, torch.tensor([0, 6, 3, 3, 1])
+
+    def fused(states, weight, bias):
+        return HeadLogprobs.apply(states, weight, bias, ids, 0.7, torch.float64, chunk, False)[0]
+
+    inputs = (states, weight, bias)
+    expected = token_logprobs(torch.nn.functional.linear(states, weight, bias), ids, 0.7)[0]
+    assert torch.allclose(fused(*inputs), expected)
+    assert torch.autograd.gradcheck(fused, inputs)
+    frozen = (states, weight.detach(), bias.detach() if with_bias else None)  # LoRA: the head is not trained
+    fused(*frozen).sum().backward()
+    assert torch.allclose(states.grad, torch.autograd.grad(expected.sum(), states)[0])
+
+
+def test_head_logprobs_multiplied_in_bfloat16_stay_near_and_add_up_in_float32():
+    torch.manual_seed(0)
+    states, weight = torch.randn(600, 64, requires_grad=True), torch.randn(200, 64, requires_grad=True)
+    ids, grads = torch.randint(200, (600,)), []
+    for dtype in (torch.float32, torch.bfloat16):
+        logprobs, entropy = HeadLogprobs.apply(states, weight, None, ids, 1.0, dtype, 50, True)
+        assert logprobs.dtype == entropy.dtype == torch.float32 and not entropy.requires_grad and (entropy > 0).all()
+        grads.append(torch.autograd.grad(logprobs.sum(), (states, weight)))
+    for exact, near in zip(*grads):
+        assert near.dtype == torch.float32 and 0 < (exact - near).norm() < 0.01 * exact.norm()
 
 
 # ---------------------------------------------------------------------------------------------------- cross-entropy

@@ -66,10 +66,10 @@ def test_scoring_takes_an_eighth_of_the_memory_of_all_logits():
 # ------------------------------------------------------------------------------------------------------- giving way
 def limited(monkeypatch, module, most):
     """Calls of module.score see memory for `most` places only."""
-    def small(policy, ids, *rest):
+    def small(policy, ids, *rest, **options):
         if ids.numel() > most:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        return score(policy, ids, *rest)
+        return score(policy, ids, *rest, **options)
     monkeypatch.setattr(module, "score", small)
 
 

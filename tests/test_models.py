@@ -1,8 +1,10 @@
 """Loading, saving, presets."""
 import pytest
 import torch
+from conftest import build
 
 import models
+import sft
 from flags import parse_levels
 from models import ModelError, load, preset, run_name, save, score
 
@@ -80,3 +82,34 @@ def test_a_hub_out_of_reach_is_noticed_at_once(monkeypatch):
     assert time.perf_counter() - began < 5
     monkeypatch.setattr(models, "getproxies", lambda: {"http": "http://proxy:3128"})
     assert models.hub_reachable()
+
+
+def test_settings_of_another_preset(tmp_path, tokenizer):
+    """A folder does not say how large its model is."""
+    build(tokenizer, "llama").save_pretrained(tmp_path)
+    assert preset(str(tmp_path), "3b") == {**preset("3b"), "hub": str(tmp_path)}
+    args = sft.parse(["--model", str(tmp_path), "--preset", "smollm2"])
+    assert args.lora_rank == 0 and args.rollout_weights == "merged" and args.lr == preset("smollm2")["sft"]["lr"]
+    assert sft.parse(["--model", str(tmp_path)]).lora_rank == preset(str(tmp_path))["lora_rank"] > 0
+
+
+def test_trained_weights_stay_float32_whatever_they_are_multiplied_in(tmp_path, tokenizer):
+    build(tokenizer, "llama").save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    ids, mask = torch.arange(5, 45).reshape(2, 20), torch.ones(2, 20)
+    found = {}
+    for dtype in ("float32", "bfloat16"):
+        policy, _ = load(str(tmp_path), dtype=dtype)
+        assert all(p.dtype == torch.float32 for p in policy.parameters())
+        logprobs, _ = score(policy, ids, mask)
+        logprobs.sum().backward()
+        found[dtype] = logprobs.detach(), [p.grad for p in policy.parameters()]
+    (exact, gradients), (near, others) = found.values()
+    assert 0 < (exact - near).abs().max() < 0.05 and near.dtype == torch.float32
+    assert all(g.dtype == torch.float32 and (g - h).norm() < 0.1 * g.norm() for g, h in zip(gradients, others))
+    weight = policy.model.layers[0].mlp.up_proj.weight
+    before = weight.detach().clone()
+    sft.train_step(policy, sft.make_optimizers(policy, "adamw", 1e-6), [(ids[0].tolist(), [1] * 20)], 100, 1e-6)
+    assert (weight != before).float().mean() > 0.9  # bfloat16 would have rounded nearly all of it away
+    frozen, _ = load(str(tmp_path), dtype="bfloat16", trainable=False)
+    assert all(p.dtype == torch.bfloat16 for p in frozen.parameters())

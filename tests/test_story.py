@@ -1,0 +1,139 @@
+"""`r1ci.py run`: the whole story of the tiny model in one go, interrupted and gone on with; sizes; the results page."""
+import argparse
+import json
+from xml.etree import ElementTree
+
+import pytest
+from test_cli import run
+
+import evaluate
+import pipeline
+import r1ci
+import results
+from models import exists
+from runs import read_jsonl
+from tasks import TASKS
+
+SMALL = ["--budget", "20s", "--sft-flags=--batch 8", "--rl-flags=--questions 2 --samples 2"]
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory):
+    """The folder of a finished run that was stopped in the middle, and what it printed."""
+    folder = tmp_path_factory.mktemp("story")
+    (folder / "RESULTS.md").write_text("# Ours\n\nkept\n")
+    command = ["r1ci.py", "run", *SMALL, "--write", "RESULTS.md"]
+    stopping = pytest.MonkeyPatch()
+    stopping.chdir(folder)
+    stopping.setattr(pipeline.curriculum, "main", lambda argv: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.main(command[2:])
+    stopping.undo()
+    half = json.loads((folder / "runs/tiny/story/story.json").read_text())
+    assert half["phases"]["sft"]["done"] and not half["phases"]["potential"]["done"]
+    made = (folder / "runs/tiny/story/sft/model/model.safetensors").stat().st_mtime_ns
+    done = run(*command, cwd=folder)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (folder / "runs/tiny/story/sft/model/model.safetensors").stat().st_mtime_ns == made
+    assert json.loads((folder / "runs/tiny/story/story.json").read_text())["chosen"]["sft"] == half["chosen"]["sft"]
+    return folder / "runs/tiny/story", done.stdout
+
+
+def test_every_phase_leaves_its_results(story):
+    folder, printed = story
+    books = json.loads((folder / "story.json").read_text())
+    assert list(books["phases"]) == ["speed", "base", "sft", "after-sft", "potential", "grpo", "after-grpo"]
+    assert all(book["done"] and book["seconds"] > 0 and book["peak_gib"] > 0.1 for book in books["phases"].values())
+    steps = books["chosen"]["grpo"]["steps"]
+    assert len(read_jsonl(folder / "grpo/metrics.jsonl")) == steps and steps % 4 == 0 and exists(folder / "grpo")
+    assert [line["stage"] for line in read_jsonl(folder / "grpo/metrics.jsonl")] == sorted(
+        line["stage"] for line in read_jsonl(folder / "grpo/metrics.jsonl"))
+    asked = [json.loads((folder / "evaluations" / stage / f"{mode}-training.json").read_text())["each"]
+             for stage in pipeline.STAGES for mode in pipeline.MODES]
+    names = [[(line["task"], line["seed"]) for line in one] for one in asked]
+    assert all(one == names[0] for one in names) and len(names[0]) == books["chosen"]["evaluation"]["training"]
+    log = (folder / "log.txt").read_text()
+    assert all(f"$ python {name}.py" in log for name in ("evaluate", "sft", "curriculum", "grpo"))
+    assert "held-out accuracy" not in printed and "after GRPO, interpreter" in printed
+
+
+def test_the_page_says_what_the_run_found(story):
+    folder, _ = story
+    page = (folder / "RESULTS.md").read_text()
+    result = json.loads((folder / "evaluations/grpo/interpreter-training.json").read_text())
+    assert f"| after GRPO, interpreter | **{evaluate.percent(result['accuracy'])}** " in page
+    for words in ("New questions of the training tasks: after GRPO", "### Curves", "### Three episodes", "| sft | ",
+                  "python r1ci.py run --budget 20s", "Planned peak"):
+        assert words in page
+    assert "paper" not in page  # its figures are about unseen tasks; here are none
+    root = ElementTree.parse(folder / "curves.svg").getroot()
+    assert len(root.findall("{http://www.w3.org/2000/svg}polyline")) >= 5
+
+
+def test_a_shared_file_keeps_what_others_wrote(story):
+    folder, _ = story
+    shared = folder.parents[2] / "RESULTS.md"
+    text = shared.read_text()
+    assert text.startswith("# Ours\n\nkept\n") and text.count("through the whole pipeline") == 1
+    assert "(docs/curves-tiny.svg)" in text and (shared.parent / "docs/curves-tiny.svg").exists()
+    shared.write_text(text + "\nafter\n")
+    results.main([str(folder), "--write", str(shared)])
+    again = shared.read_text()
+    assert again.count("through the whole pipeline") == 1 and again.startswith("# Ours") and again.endswith("after\n")
+
+
+def test_other_flags_in_a_used_folder_are_refused(story, capsys, monkeypatch):
+    monkeypatch.chdir(story[0].parents[2])
+    with pytest.raises(SystemExit) as stop:
+        r1ci.main(["run", *SMALL[:-1], "--rl-flags=--questions 3 --samples 2"])
+    assert stop.value.code == 2 and "was begun with rl_flags" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words, said", [
+    (["--budget", "soon"], "45m or 2h"), (["--budget=-3h"], "45m or 2h"), (["--lr", "1"], "unrecognized arguments: --lr 1"),
+    (["--rl-flags=--lr high"], "--lr"), (["--tasks", "chess"], "chess"), (["--test-tasks", "chess"], "chess"),
+    (["--model", "openai:gpt-4o"], "no weights")])
+def test_bad_flags_are_found_before_anything_is_made(tmp_path, monkeypatch, capsys, words, said):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        r1ci.main(["run", *words])
+    assert stop.value.code == 2 and said in capsys.readouterr().err and not (tmp_path / "runs").exists()
+
+
+def test_durations():
+    assert [pipeline.duration(text) for text in ("90s", "45m", "1.5h")] == [90, 2700, 5400]
+    for text in ("90", "h", "", "0m", "nanh", "2d"):
+        with pytest.raises(argparse.ArgumentTypeError):
+            pipeline.duration(text)
+
+
+@pytest.mark.parametrize("budget", [600, 4800, 36000])
+def test_sizes_grow_with_the_budget_and_fit_into_it(tmp_path, monkeypatch, budget):
+    monkeypatch.chdir(tmp_path)
+    own, rest = pipeline.parse(["--model", "smollm2", "--budget", f"{budget}s"])
+    story = pipeline.Story(own, rest)
+    speed = {"seconds_per_episode": 0.3, "sft_tokens_per_second": 400.0, "tokens_per_conversation": 450.0}
+    story.state["chosen"]["speed"] = speed
+    questions = story.choose("evaluation", story.evaluation_size)
+    assert set(questions) == {"held-out", "training"}
+    assert 9 * sum(questions.values()) * 0.3 <= max(pipeline.EVALUATION * budget, 9 * 16 * 0.3)
+    size = story.sft_size()
+    seconds = size["per_task"] * size["epochs"] * 107 * 450 / 400
+    assert seconds <= max(pipeline.SFT * budget, 107 * 450 / 400) and size["per_task"] <= 70 and size["epochs"] <= 3
+    story.state["phases"] = {"base": {"seconds": 0.08 * budget}, "sft": {"seconds": 0.35 * budget},
+                             "after-sft": {"seconds": 0.08 * budget}}
+    left = 0.97 * budget - story.seconds() - 0.08 * budget
+    size, step = story.grpo_size(), 96 * (story.seconds_per_episode() + 4 / 3 * 450 / 400)
+    assert size["steps"] == 4 * size["stage_steps"] and (size["steps"] * step <= left or size["steps"] == 4)
+
+
+def test_loosely_right():
+    letter, number = TASKS["snarks"].question(0, 1), TASKS["gcd"].question(0, 1)
+    right, answer = letter.data["answer"], number.data["answer"]
+    wrong = {"(A)": "(B)", "(B)": "(A)"}[right]
+    assert results.loosely("snarks", letter, f"Well, {wrong} is sweet.\nSo the answer is {right}.")
+    assert not results.loosely("snarks", letter, f"Well, {right} is sweet.\nSo the answer is {wrong}.")
+    for text in (f"it is {answer}.", f"**{answer}**", f"gcd = {answer}", f"<<<{answer}>>>"):
+        assert results.loosely("gcd", number, text), text
+    for text in ("", "```", f"{answer} and so on, I am sure", "the answer is x"):
+        assert not results.loosely("gcd", number, text), text
