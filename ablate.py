@@ -30,7 +30,7 @@ from evaluate import percent
 from flags import make_parser, positive
 from intervals import STUDENT
 from models import ModelError, exists, run_name
-from runs import Run, RunError, fail, read_jsonl
+from runs import Run, RunError, fail, read_jsonl, write_section
 from tasks import TaskError, select
 
 VARIANTS = {  # name -> (flags of grpo.py, flags of sft.py where the warm start is another one, too)
@@ -306,11 +306,11 @@ def reproduce_command(argv: list[str]) -> None:
                           sft=f"{own.sft_steps} steps" if own.sft_steps else "the default",
                           command=" ".join(["python r1ci.py reproduce", *argv]), equal=f"{100 * EQUAL:.0f}")
     path = own.table or Path("RESULTS.md")
-    path.write_text(text, "utf-8")
+    write_section(path, "reproduce", text)
     print(f"\n{text}\nwritten to {path}")
 
 
-RESULTS = """# The paper's claims, at our scale
+RESULTS = """## The paper's claims, at our scale
 
 Written by `{command}`: the {model} model, RL of {steps} steps of {questions} questions x {samples} episodes,
 warm start: {sft}. The paper trains 3B to 14B models on 107 tasks and tests on 37 unseen ones; the tiny model
@@ -322,7 +322,7 @@ interval within {equal} points. How the intervals are computed stands at the top
 
 {claims}
 
-## All variants
+### All variants
 
 {variants}
 """

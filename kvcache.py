@@ -49,20 +49,24 @@ class SlotLayer(CacheLayerMixin):
         super().__init__()
         self.cache, self.is_initialized = cache, True
         self.memory = torch.zeros(2, math.prod(shape), dtype=dtype, device=device)
-        self.keys, self.values = self.memory.view(2, *shape)
+        self._lay_out(*shape)
+
+    def _lay_out(self, slots: int, heads: int, room: int, size: int) -> None:
+        self.both = self.memory[:, :slots * heads * room * size].view(2, slots, heads, room, size)
+        self.keys, self.values = self.both
 
     def set_room(self, room: int, kept: int) -> None:
         """Lay the memory out anew, with `room` places a slot, of which the first `kept` are still needed."""
         slots, heads, _, size = self.keys.shape
-        old = [part[:, :, :kept].clone() for part in (self.keys, self.values)]
-        self.keys, self.values = self.memory[:, :slots * heads * room * size].view(2, slots, heads, room, size)
-        self.keys[:, :, :kept], self.values[:, :, :kept] = old
+        old = self.both[:, :, :, :kept].clone()
+        self._lay_out(slots, heads, room, size)
+        self.both[:, :, :, :kept] = old
 
     def update(self, keys: torch.Tensor, values: torch.Tensor, *args, **kwargs):
         """Write (R, heads, T, size) at the current rows and positions; everything these rows may attend to."""
         rows, positions, length = self.cache.rows, self.cache.positions, self.cache.length
-        self.keys[rows[:, None], :, positions] = keys.transpose(1, 2)
-        self.values[rows[:, None], :, positions] = values.transpose(1, 2)
+        new = torch.stack((keys.transpose(1, 2), values.transpose(1, 2)), 2)  # (R, T, 2, heads, size)
+        self.both[:, rows[:, None], :, positions] = new
         # The first n slots are a view; other sets of rows (only in prefill) are gathered.
         rows = slice(len(rows)) if self.cache.leading else rows
         return self.keys[rows, :, :length], self.values[rows, :, :length]
@@ -158,8 +162,7 @@ class SlotCache(Cache):
     def copy(self, source: int, target: int, length: int) -> None:
         """Copy a slot's first `length` places to another slot."""
         for layer in self.layers:
-            layer.keys[target, :, :length] = layer.keys[source, :, :length]
-            layer.values[target, :, :length] = layer.values[source, :, :length]
+            layer.both[:, target, :, :length] = layer.both[:, source, :, :length]
 
     def _logits(self, inputs: torch.Tensor, length: int) -> torch.Tensor:
         hidden = self._forward(inputs[0, :, None], inputs[1, :, None], length)

@@ -24,7 +24,7 @@ import plan
 from evaluate import compare, interval, percent, read_result
 from models import ModelError, run_name
 from report import curves
-from runs import RunError, command, fail, read_jsonl, write_text
+from runs import RunError, command, fail, read_jsonl, write_section, write_text
 from tasks import TASKS, extract_answer
 
 STAGES = {"base": "untrained", "sft": "after SFT", "grpo": "after GRPO"}
@@ -327,19 +327,6 @@ def about(args: argparse.Namespace) -> dict:
             "temperature": args.temperature, "levels": ", ".join(map(str, args.levels))}
 
 
-def section(path: Path, name: str, text: str) -> None:
-    """Put the text into a markdown file, between comment lines with this name; what else is in it stays."""
-    begin, end = f"<!-- {name}: begin, written by a command -->", f"<!-- {name}: end -->"
-    old = path.read_text("utf-8") if path.exists() else ""
-    block = f"{begin}\n{text.strip()}\n{end}\n"
-    if begin in old and end in old:
-        before, _, rest = old.partition(begin)
-        new = before + block + rest.partition(end)[2].lstrip("\n")
-    else:
-        new = (old.rstrip() + "\n\n" if old.strip() else "") + block
-    write_text(path, new)
-
-
 def write(folder: Path, shared: Path | None = None) -> Path:
     """Write RESULTS.md and curves.svg into the run folder, and the section into a shared file; the page's path."""
     path = folder / "RESULTS.md"
@@ -350,7 +337,7 @@ def write(folder: Path, shared: Path | None = None) -> Path:
         image = shared.parent / "docs" / f"curves-{name}.svg"
         image.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(folder / "curves.svg", image)
-        section(shared, f"run {name}", page(folder, f"docs/{image.name}"))
+        write_section(shared, f"run {name}", page(folder, f"docs/{image.name}"))
     return path
 
 

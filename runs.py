@@ -247,6 +247,20 @@ def write_text(path: Path, text: str) -> None:
         os.replace(fresh, path)
 
 
+def write_section(path: Path, name: str, text: str) -> None:
+    """Put a text into a markdown file that several commands write, between comment lines with this name; what else is
+    in the file stays."""
+    begin, end = f"<!-- {name}: begin, written by a command -->", f"<!-- {name}: end -->"
+    old = path.read_text("utf-8") if path.exists() else ""
+    block = f"{begin}\n{text.strip()}\n{end}\n"
+    if begin in old and end in old:
+        before, _, rest = old.partition(begin)
+        new = before + block + rest.partition(end)[2].removeprefix("\n")
+    else:
+        new = (old.rstrip() + "\n\n" if old.strip() else "") + block
+    write_text(path, new)
+
+
 def write_jsonl(path: Path, records: Iterable[dict]) -> None:
     """Write JSONL, as a whole."""
     write_text(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
