@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser, values: dict) -> dict:
     group.add_argument("--lag", type=int, default=4, help="see --exact")
     group.add_argument("--rollout-weights", choices=("same", "merged"), default=values["rollout_weights"],
                        help="merged: sample from a plain copy of the policy (LoRA merged in, not quantised), made anew "
-                       "at every step: faster, if memory allows")
+                       "at every step: faster, if memory allows (in mixed precision always)")
     group.add_argument("--static", action=argparse.BooleanOptionalAction, help="decode in fixed shapes, as CUDA graphs "
                        "on a GPU (default: on a GPU)")
     return values

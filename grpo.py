@@ -445,8 +445,7 @@ def main(argv: list[str] | None = None) -> dict | None:
             results["after SFT" if warm else "before"], _ = evaluate.evaluate(
                 engine, held_out, temperature=args.eval_temperature, name="before")
         if not train(policy, reference, engine, run, args):
-            print(f"Stopped. Go on with: python grpo.py --algorithm {args.algorithm} --model {args.model} "
-                  f"--out {args.out} --resume")
+            print(f"Stopped; {args.out} keeps the finished steps. The same command with --resume goes on.")
             raise SystemExit(130)
         run.save(policy, tokenizer)
         if held_out:

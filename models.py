@@ -428,6 +428,7 @@ class HeadLogprobs(torch.autograd.Function):
         ctx.save_for_backward(states, weight, bias, ids)
         ctx.temperature, ctx.dtype, ctx.chunk = temperature, dtype, chunk
         plain, logprobs, entropy = weight.to(dtype), [], []
+        bias = None if bias is None else bias.to(dtype)
         for part, some in zip(states.to(dtype).split(chunk), ids.split(chunk)):
             one = token_logprobs(F.linear(part, plain, bias), some, temperature, want_entropy)
             logprobs.append(one[0])
@@ -447,7 +448,7 @@ class HeadLogprobs(torch.autograd.Function):
         to_bias = torch.zeros_like(bias) if bias is not None and ctx.needs_input_grad[2] else None
         for start in range(0, len(ids), ctx.chunk):
             part = slice(start, start + ctx.chunk)
-            logits = F.linear(states[part].to(ctx.dtype), plain, bias)
+            logits = F.linear(states[part].to(ctx.dtype), plain, None if bias is None else bias.to(ctx.dtype))
             down = -slope[part, None] / ctx.temperature
             gradient = torch.softmax(wide(logits) / ctx.temperature, -1).mul_(down)
             gradient.scatter_add_(1, ids[part, None], -down)

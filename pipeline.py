@@ -17,11 +17,13 @@ module only chooses their sizes and keeps the books:
     results        results.py: RESULTS.md and a picture of the curves
 
 Stopped or killed, the same command goes on where it was: sizes once chosen stay as they are (story.json), and each of
-the commands resumes. A budget is a plan, not a limit: what is left after each phase is divided anew over the next ones.
+the commands resumes. A budget is a plan, not a limit: evaluations, SFT and potential have fixed shares of it, and GRPO
+gets what is left.
 """
 import argparse
 import contextlib
 import json
+import os
 import resource
 import shlex
 import shutil
@@ -38,18 +40,21 @@ import grpo
 import results
 import sft
 from flags import make_parser
-from models import ModelError, exists, preset, run_name, write_json
+from models import ModelError, check_arguments, exists, preset, run_name, write_json
 from runs import RunError, fail, read_jsonl
 from tasks import TaskError, select
 
 MODES = ("interpreter", "text", "code")
-STAGES = ("base", "sft", "grpo")
 # What each part may take of the budget; what is left is GRPO's.
 EVALUATION, SFT, POTENTIAL = 0.25, 0.35, 0.06
 PROBE = 32  # questions that are timed
 PER_TASK = {"held-out": 10, "training": 3}  # questions of an evaluation without a budget
 POTENTIAL_SAMPLES = 8  # with a budget: answers per measured question (the paper: 20)
 CURRICULUM_STAGES = 4
+# Flags of the training phases that are chosen here: always, and with a budget.
+OURS = {"--tasks", "--out", "--resume", "--overwrite", "--curriculum", "--potential", "--init", "--sft-run",
+        "--eval-questions"}
+SIZES = {sft: {"--steps", "--per-task", "--epochs"}, grpo: {"--steps", "--stage-steps", "--pool", "--potential-samples"}}
 
 
 def duration(text: str) -> float:
@@ -81,10 +86,26 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     own.tasks = own.tasks or values["tasks"]
     own.test_tasks = own.test_tasks or ("test" if own.tasks == "train" else None)
     own.out = own.out or Path("runs") / run_name(own.model) / "story"
-    for name in filter(None, (own.tasks, own.test_tasks)):
-        select(name)
+    both = {task.name for task in select(own.tasks)} & {
+        task.name for task in (select(own.test_tasks) if own.test_tasks else [])}
+    if both:
+        raise TaskError(f"--tasks and --test-tasks must not share tasks, and both have {', '.join(sorted(both))}")
     for command, more in ((evaluate, []), (curriculum, []), (sft, own.sft_flags), (grpo, own.rl_flags)):
-        command.parse([*rest, *more])
+        args = command.parse([*rest, *more])
+        given = {word.partition("=")[0] for word in more}
+        refused = given & (OURS | SIZES.get(command, set()) if own.budget else OURS)
+        if refused:
+            raise RunError(f"{min(refused)} is chosen by r1ci.py run itself"
+                           + ("" if refused & OURS else " when there is a --budget"))
+        if command in (sft, grpo):
+            check_arguments(args.quantize, args.lora_rank)
+    data = sft.parse([*rest, *own.sft_flags]).data
+    if data and not data.is_file():
+        raise RunError(f"there is no file {data}")
+    if own.write and own.write.is_dir():
+        raise RunError(f"{own.write} is a folder: --write takes a file, such as RESULTS.md")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise RunError("r1ci.py run is one process; for several GPUs start its commands (log.txt has them) with torchrun")
     return own, rest
 
 
@@ -98,7 +119,8 @@ class Story:
                                                             if name not in ("out", "write")}}, default=str))
         path = self.folder / "story.json"
         self.state = json.loads(path.read_text("utf-8")) if path.exists() else {
-            "settings": settings, "about": results.about(evaluate.parse(rest)), "phases": {}, "chosen": {}}
+            "settings": settings, "about": results.about(evaluate.parse(rest)), "phases": {}, "chosen": {},
+            "timed": {"seconds": [], "episodes": []}}
         for name in sorted(set(settings) | set(self.state["settings"])):
             if self.state["settings"].get(name) != settings.get(name):
                 raise RunError(f"{self.folder} was begun with {name}={self.state['settings'].get(name)}, not "
@@ -122,16 +144,24 @@ class Story:
 
     @contextlib.contextmanager
     def phase(self, name: str):
-        """Books the time of what is done inside, also if it is interrupted, and the most memory so far."""
-        began = time.perf_counter()
-        book = self.state["phases"].setdefault(name, {"seconds": 0.0, "done": False})
+        """Books the time of what is done inside, after each command and at the end, and the most memory so far."""
+        self.book = self.state["phases"].setdefault(name, {"seconds": 0.0, "done": False})
+        self.mark = time.perf_counter()
         try:
             yield
-            book["done"] = True
+            self.note(done=True)
         finally:
-            book["seconds"] += time.perf_counter() - began
-            book["peak_gib"] = peak_memory()
+            self.note()
+
+    def note(self, done: bool = False) -> None:
+        """Write down the time since the last note; a phase that was finished before takes none."""
+        now = time.perf_counter()
+        if not self.book["done"]:
+            self.book["seconds"] += now - self.mark
+            self.book["peak_gib"] = max(self.book.get("peak_gib", 0.0), peak_memory())
+            self.book["done"] = done
             self.save()
+        self.mark = now
 
     def seconds(self, *names: str) -> float:
         """What these phases took; all of them by default."""
@@ -144,6 +174,7 @@ class Story:
             print(f"\n$ python {name}.py {shlex.join(argv)}", file=log, flush=True)
             with contextlib.redirect_stdout(log):
                 value = main(argv)
+        self.note()
         if value is False:  # sft.main, stopped by Ctrl-C
             raise SystemExit(130)
         return value
@@ -177,7 +208,7 @@ class Story:
         if not self.own.budget:
             return {name: max(self.values["eval_questions"], PER_TASK[name] * count) for name, count in counts.items()}
         speed = self.state["chosen"]["speed"]
-        each = EVALUATION * self.own.budget / speed["seconds_per_episode"] / len(STAGES) / len(MODES)
+        each = EVALUATION * self.own.budget / speed["seconds_per_episode"] / len(results.STAGES) / len(MODES)
         most = {name: 50 * count for name, count in counts.items()}
         share = {"held-out": 0.6, "training": 0.4} if len(counts) == 2 else {"training": 1.0}
         return {name: min(most[name], max(8, int(each * share[name]))) for name in counts}
@@ -194,12 +225,13 @@ class Story:
             return {"steps": max(2, min(args.steps, int(conversations / args.batch)))}
         tasks = len(select(self.own.tasks))
         per_task = max(1, min(70, int(conversations / tasks)))
-        return {"per_task": per_task, "epochs": round(max(1.0, min(3.0, conversations / per_task / tasks)), 2)}
+        return {"per_task": per_task, "epochs": int(100 * max(1.0, min(3.0, conversations / per_task / tasks))) / 100}
 
     def seconds_per_episode(self) -> float:
-        """Of the SFT policy, from its evaluations."""
-        episodes = len(MODES) * sum(self.state["chosen"]["evaluation"].values())
-        return self.seconds("after-sft") / episodes
+        """Of the SFT policy, from its evaluations, as far as they were not interrupted."""
+        timed = self.state["timed"]
+        return sum(timed["seconds"]) / sum(timed["episodes"]) if timed["episodes"] else (
+            self.state["chosen"]["speed"]["seconds_per_episode"])
 
     def potential_size(self) -> dict:
         """Questions to measure, and answers to each."""
@@ -214,14 +246,13 @@ class Story:
         """Steps, the same number in each stage of the curriculum."""
         args = grpo.parse([*self.rest, *self.own.rl_flags])
         if not self.own.budget:
-            stage = args.stage_steps
-        else:
-            speed = self.state["chosen"]["speed"]
-            left = 0.97 * self.own.budget - self.seconds() - self.seconds("after-sft")
-            # Sampling as in the evaluation; training: a forward and a backward pass, and the reference's forward pass.
-            training = 4 / 3 * speed["tokens_per_conversation"] / speed["sft_tokens_per_second"]
-            step = args.questions * args.samples * (self.seconds_per_episode() + training)
-            stage = max(1, min(150, int(left / step / CURRICULUM_STAGES)))
+            return {"steps": args.steps, "stage_steps": args.stage_steps}
+        speed = self.state["chosen"]["speed"]
+        left = 0.97 * self.own.budget - self.seconds() - self.seconds("after-sft")
+        # Sampling as in the evaluation; training: a forward and a backward pass, and the reference's forward pass.
+        training = 4 / 3 * args.epochs * speed["tokens_per_conversation"] / speed["sft_tokens_per_second"]
+        step = args.questions * args.samples * (self.seconds_per_episode() + training)
+        stage = max(1, min(150, int(left / step / CURRICULUM_STAGES)))
         return {"steps": CURRICULUM_STAGES * stage, "stage_steps": stage}
 
     # ---------------------------------------------------------------------------------------------- phases
@@ -233,8 +264,12 @@ class Story:
                 for mode in MODES:
                     out = self.folder / "evaluations" / stage / f"{mode}-{name}.json"
                     where = ["--base"] if stage == "base" else ["--run", self.folder / stage]
+                    fresh, began = not out.with_suffix(".episodes.jsonl").exists(), time.perf_counter()
                     result = self.call(evaluate.main, "evaluate", *where, "--tasks", tasks, "--questions",
                                        questions[name], "--mode", mode, "--out", out)
+                    if fresh and stage == "sft":
+                        self.state["timed"]["seconds"].append(time.perf_counter() - began)
+                        self.state["timed"]["episodes"].append(questions[name])
                     print(f"{stage:5} {mode:12} {name:9} {evaluate.percent(result['accuracy'])} "
                           f"({evaluate.interval(result['low'], result['high'])})", flush=True)
 
@@ -289,9 +324,11 @@ def main(argv: list[str]) -> None:
     story.state["command"] = shlex.join(["python", "r1ci.py", "run", *argv])
     try:
         path = story.tell()
-    except SystemExit as error:
-        if error.code == 130:
-            print(f"Stopped. The same command goes on: {story.state['command']}", file=sys.stderr)
-        raise
-    print(f"\n{path.read_text('utf-8')}\nwritten to {path}; ask the model with: python r1ci.py ask --model "
-          f"{story.own.model} --run {story.folder / 'grpo'}")
+    except (SystemExit, KeyboardInterrupt) as error:
+        if isinstance(error, SystemExit) and error.code != 130:
+            raise
+        print(f"\nStopped. The same command goes on: {story.state['command']}", file=sys.stderr)
+        raise SystemExit(130) from None
+    words = ["--preset", story.own.preset] if story.own.preset else []
+    print(f"\n{path.read_text('utf-8')}\nwritten to {path}; ask the model with: "
+          + shlex.join(["python", "r1ci.py", "ask", "--model", story.own.model, *words, "--run", str(story.folder / "grpo")]))

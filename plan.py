@@ -140,6 +140,8 @@ def training_memory(shape: Shape, setup: Setup, wide: int) -> dict[str, float]:
     unpacked = max(a * b for a, b in shape.matrices) * wide if setup.quantize != "none" else 0
     if mixed:  # copies in bfloat16: kept until backward, with gradient checkpointing those of one layer
         unpacked = 2 * sum(a * b for a, b in shape.matrices) * (1 if setup.gradient_checkpointing else shape.layers)
+    if setup.lora_rank == 0:  # the LM head's gradient of one pass, and its copy in bfloat16
+        unpacked += (6 if mixed else 4) * shape.vocabulary * shape.hidden
     return {"saved activations": tokens * shape.layers * sum(a * b for a, b in zip(per_layer, widths)),
             "one layer, forward and back": tokens * sum(a * b for a, b in zip(once, widths)) + unpacked,
             "logits chunk": logits_chunk(shape.vocabulary) * shape.vocabulary * (4 * 4 + wide)}
@@ -194,7 +196,7 @@ def setup_of(args: argparse.Namespace) -> Setup:
     """The setup that the flags of a training script name."""
     return Setup(gpu_dtype(args.dtype), args.quantize, args.lora_rank, args.gradient_checkpointing, args.slots,
                  args.episode_tokens, args.micro_tokens, getattr(args, "kl", 1.0) > 0,
-                 args.rollout_weights == "merged")
+                 args.rollout_weights == "merged" or args.lora_rank == 0 and gpu_dtype(args.dtype) == "bfloat16")
 
 
 def set_defaults(args: argparse.Namespace, given: list[str], wanted: int) -> None:

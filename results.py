@@ -21,17 +21,17 @@ import torch
 import transformers
 
 import plan
-from evaluate import compare, interval, percent, read_result
+from evaluate import compare, interval, percent
 from models import ModelError, run_name
 from report import curves
 from runs import RunError, command, fail, read_jsonl, write_section, write_text
-from tasks import TASKS, extract_answer
+from tasks import TASKS, TaskError, extract_answer, select
 
-STAGES = {"base": "untrained", "sft": "after SFT", "grpo": "after GRPO"}
+STAGES = {"base": "untrained", "sft": "after SFT", "grpo": "after RL"}  # folder: name
 TITLES = {"held-out": "Unseen tasks", "training": "New questions of the training tasks"}
 ROWS: list[tuple[str, Callable[[dict], str]]] = [  # columns of the main tables; a new one is a line here
     ("accuracy (95%, more questions)", lambda r: f"**{percent(r['accuracy'])}** ({interval(r['low'], r['high'])})"),
-    ("(95%, more tasks)", lambda r: f"({interval(r['tasks_low'], r['tasks_high'])})"),
+    ("(95%, more tasks)", lambda r: f"({interval(r['tasks_low'], r['tasks_high'])})" if len(r["tasks"]) > 1 else "-"),
     ("loosely", lambda r: percent(r["loosely"])),
     ("code, where needed", lambda r: percent(r["code_on_code_needed"])),
     ("code, elsewhere", lambda r: percent(r["code_on_text_solvable"])),
@@ -40,9 +40,9 @@ ROWS: list[tuple[str, Callable[[dict], str]]] = [  # columns of the main tables;
     ("no answer", lambda r: percent(1 - r["stops"]["answer"] / r["questions"])),
     ("tokens", lambda r: f"{r['tokens']:.0f}"),
 ]
-CURVES = (("sft", "loss", "SFT: loss per token"), ("grpo", "accuracy", "GRPO: accuracy on training questions"),
-          ("grpo", "calls", "GRPO: programs per episode"), ("grpo", "code_errors", "GRPO: programs that failed"),
-          ("grpo", "dead_groups", "GRPO: dead groups"), ("grpo", "unanswered", "GRPO: episodes without answer"))
+CURVES = (("sft", "loss", "SFT: loss per token"), ("grpo", "accuracy", "RL: accuracy on training questions"),
+          ("grpo", "calls", "RL: programs per episode"), ("grpo", "code_errors", "RL: programs that failed"),
+          ("grpo", "dead_groups", "RL: dead groups"), ("grpo", "unanswered", "RL: episodes without answer"))
 PAPER = """### Beside the paper
 
 The paper's figures (arXiv 2505.21668, from its second version on), **of other and far larger models** on its own
@@ -78,12 +78,17 @@ def evaluations(folder: Path) -> dict[str, dict[str, dict[str, dict]]]:
     for path in sorted((folder / "evaluations").glob("*/*.json")):
         mode, _, selection = path.stem.partition("-")
         result = json.loads(path.read_text("utf-8"))
-        result["episodes"] = read_jsonl(path.with_suffix(".episodes.jsonl"))[1:]
-        right = [line["correct"] or loosely(line["task"], question_of(line), line["turns"][-1]["text"])
-                 for line in result["episodes"]]
+        lines = {line["number"]: line for line in read_jsonl(path.with_suffix(".episodes.jsonl"))[1:]}
+        result["episodes"] = [lines[number] for number in sorted(lines)]  # a batch may be logged twice after a kill
+        right = [line["correct"] or loosely(line["task"], question_of(line), last_words(line)) for line in lines.values()]
         result["loosely"] = sum(right) / max(1, len(right))
         found.setdefault(path.parent.name, {}).setdefault(selection, {})[mode] = result
     return {stage: found[stage] for stage in STAGES if stage in found}
+
+
+def last_words(line: dict) -> str:
+    """The text of the last turn; a prompt that left no room has none."""
+    return line["turns"][-1]["text"] if line["turns"] else ""
 
 
 def question_of(line: dict):
@@ -110,17 +115,15 @@ def main_tables(found: dict) -> str:
     return "\n\n".join(parts)
 
 
-def findings(folder: Path, found: dict) -> str:
+def findings(found: dict) -> str:
     """Paired comparisons on the same questions, in words."""
-    def lines(stage: str, selection: str, mode: str) -> list[dict]:
-        return read_result(folder / "evaluations" / stage / f"{mode}-{selection}.json", mode)
-
     def said(selection: str, before: tuple[str, str]) -> str:
-        gap = compare(lines("grpo", selection, "interpreter"), lines(before[0], selection, before[1]))
         old, new = found[before[0]][selection][before[1]], found["grpo"][selection]["interpreter"]
+        gap = compare(new["each"], old["each"])
         apart = "separate" if old["high"] < new["low"] or new["high"] < old["low"] else "not separate"
-        return (f"- {TITLES[selection]}: after GRPO (interpreter mode) against {STAGES[before[0]]} ({before[1]} mode): "
-                f"**{100 * gap['difference']:+.1f} points** (95%, more tasks like these: {100 * gap['low']:+.1f} to "
+        more = "more tasks like these" if len(new["tasks"]) > 1 else "more questions"
+        return (f"- {TITLES[selection]}: {STAGES['grpo']} (interpreter mode) against {STAGES[before[0]]} ({before[1]} mode): "
+                f"**{100 * gap['difference']:+.1f} points** (95%, {more}: {100 * gap['low']:+.1f} to "
                 f"{100 * gap['high']:+.1f}); better at {gap['better']}, worse at {gap['worse']} questions, sign test "
                 f"p = {gap['p']:.2g}; the two intervals for more questions are {apart}.")
 
@@ -144,7 +147,7 @@ def breakdown(found: dict, kind: str, selection: str) -> str:
              *(f"{percent(parts[name]['accuracy'])} ({interval(parts[name]['low'], parts[name]['high'])})"
                for parts in results.values()), percent(results["grpo"][name]["code"])]
             for name in (sorted(names) if kind == "tasks" else names)]
-    return markdown([kind, "questions", *(STAGES[stage] for stage in results), "code after GRPO"], rows)
+    return markdown([kind, "questions", *(STAGES[stage] for stage in results), "code after RL"], rows)
 
 
 def costs(folder: Path, story: dict, found: dict) -> str:
@@ -167,9 +170,14 @@ def costs(folder: Path, story: dict, found: dict) -> str:
     step = {name: total("grpo", f"seconds_{name}") for name in ("rollout", "sandbox", "training")}
     whole = max(1e-9, step["rollout"] + step["training"])
     return (markdown(["phase", "seconds", "share", "tokens", "peak so far, GiB"], rows)
-            + f"\n\nOf GRPO's time, {percent(step['rollout'] / whole)} was sampling ({total('grpo', 'sampled_tokens') / max(1e-9, step['rollout']):.0f} "
+            + f"\n\nOf the time of RL ({algorithm(folder)}), {percent(step['rollout'] / whole)} was sampling ({total('grpo', 'sampled_tokens') / max(1e-9, step['rollout']):.0f} "
             f"tokens/s), {percent(step['training'] / whole)} training; {percent(step['sandbox'] / whole)} was waiting for programs, "
             f"which ran for {total('grpo', 'program_seconds'):.0f} s in all. {planned(folder)}")
+
+
+def algorithm(folder: Path) -> str:
+    """GRPO, or what --rl-flags made of it."""
+    return json.loads((folder / "grpo" / "config.json").read_text("utf-8"))["algorithm"].upper()
 
 
 def planned(folder: Path) -> str:
@@ -180,34 +188,35 @@ def planned(folder: Path) -> str:
     except ModelError:
         return ""
     parts["always"].pop("CUDA context")
-    return f"Planned peak of GRPO (without the program itself): {plan.peak(parts) / plan.GIB:.1f} GiB."
+    return f"Planned peak of RL (without the program itself): {plan.peak(parts) / plan.GIB:.1f} GiB."
 
 
 # -------------------------------------------------------------------------------------------------- episodes
 def chosen(found: dict) -> list[tuple[str, dict]]:
     """(heading, logged episode): one question that training won, one that it lost, and one that fails although its
-    program ran. By rule: of all that fit, the unseen tasks first, then those with a program, then the shortest."""
-    pairs = []
-    for selection in TITLES:
+    program ran. By rule: of all that fit, the unseen tasks first, then those with a program, then the one whose length
+    is nearest to 600 characters."""
+    pairs = []  # (order, name of the earlier stage, its episode, the last stage's)
+    for order, selection in enumerate(TITLES):
         if selection in found["grpo"]:
             after = found["grpo"][selection]["interpreter"]["episodes"]
             for stage in ("sft", "base"):
                 before = {line["number"]: line for line in found[stage][selection]["interpreter"]["episodes"]}
-                pairs += [(STAGES[stage], before[line["number"]], line) for line in after]
+                pairs += [(order, STAGES[stage], before[line["number"]], line) for line in after]
 
-    def pick(fits: Callable[[dict, dict], bool], shown: Callable[[dict, dict], dict]) -> tuple[str, dict] | None:
-        fitting = [(name, shown(old, new)) for name, old, new in pairs if fits(old, new)]
-        with_code = [one for one in fitting if any(turn["status"] for turn in one[1]["turns"])]
-        return min(with_code or fitting, default=None, key=lambda one: abs(length(one[1]) - 600))
+    def pick(heading: str, fits: Callable[[dict, dict], bool]) -> list[tuple[str, dict]]:
+        fitting = [(order, not any(turn["status"] for turn in new["turns"]), abs(length(new) - 600), i, name, new)
+                   for i, (order, name, old, new) in enumerate(pairs) if fits(old, new)]
+        return [(heading.format(best[4]), best[5]) for best in sorted(fitting, key=lambda one: one[:4])[:1]]
 
     def ran(line: dict) -> bool:
-        return any(turn["status"] == "ok" and (turn["output"] or "").strip() for turn in line["turns"])
+        return line["stop"] == "answer" and any(turn["status"] == "ok" and (turn["output"] or "").strip()
+                                                for turn in line["turns"])
 
-    better = pick(lambda old, new: new["correct"] and not old["correct"], lambda old, new: new)
-    worse = pick(lambda old, new: old["correct"] and not new["correct"], lambda old, new: new)
-    odd = pick(lambda old, new: not new["correct"] and not old["correct"] and ran(new), lambda old, new: new)
-    headings = ("Wrong {}, right after GRPO", "Right {}, wrong after GRPO", "A program that runs, and a wrong answer")
-    return [(heading.format(one[0]), one[1]) for heading, one in zip(headings, (better, worse, odd)) if one]
+    last = STAGES["grpo"]
+    return [*pick(f"Wrong {{}}, right {last}", lambda old, new: new["correct"] and not old["correct"]),
+            *pick(f"Right {{}}, wrong {last}", lambda old, new: old["correct"] and not new["correct"]),
+            *pick("A program that runs, and a wrong answer", lambda old, new: not new["correct"] and ran(new))]
 
 
 def length(line: dict) -> int:
@@ -229,7 +238,8 @@ def episode(line: dict, most: int = 1200) -> str:
     right = question.data.get("answer")
     verdict = "right" if line["correct"] else "wrong" + (f"; right would be {right}" if right else "")
     parts.append(f"-> {verdict}" + ("" if line["stop"] == "answer" else f" (stopped: {line['stop']})"))
-    return "````\n" + "\n".join(parts).replace("````", "'''' ") + "\n````"
+    text = "\n".join(parts).replace("````", "` ` ` `").replace("<!--", "<! --")  # can end neither block nor section
+    return f"````\n{text}\n````"
 
 
 # --------------------------------------------------------------------------------------------------- picture
@@ -278,13 +288,15 @@ def machine() -> str:
 def page(folder: Path, image: str) -> str:
     """The whole page, or section."""
     story = json.loads((folder / "story.json").read_text("utf-8"))
+    for name in filter(None, (story["settings"]["tasks"], story["settings"]["test_tasks"])):
+        select(name)  # tasks of a file are known from now on
     found = evaluations(folder)
     picked = "\n".join(f"| {name} | {', '.join(f'{key} {value}' for key, value in sizes.items())} |"
                        for name, sizes in story["chosen"].items())
     examples = "\n\n".join(f"**{heading}**\n\n{episode(line)}" for heading, line in chosen(found))
     details = "\n\n".join(f"{TITLES[selection]}, interpreter mode:\n\n{breakdown(found, kind, selection)}"
                           for selection in found["grpo"] for kind in ("suites", "abilities"))
-    tasks = "\n\n".join(breakdown(found, "tasks", selection) for selection in list(found["grpo"])[:1])
+    first = next(iter(found["grpo"]))
     about = story["about"]
     return f"""## {run_name(story['settings']['model'])}, through the whole pipeline
 
@@ -292,7 +304,7 @@ Written by `{story['command']}` (commit {about['commit']}, {about['date']}; {abo
 evaluation asks the same questions, none of which was trained on; temperature {about['temperature']:g}, levels {about['levels']}.
 Loosely: the share that would be right if any closing word of the text counted as the answer (`results.loosely`).
 
-{findings(folder, found)}
+{findings(found)}
 
 {main_tables(found)}
 
@@ -300,7 +312,7 @@ Loosely: the share that would be right if any closing word of the text counted a
 
 ### Curves
 
-![Loss of SFT; accuracy, programs, failures, dead groups and missing answers of GRPO]({image})
+![Loss of SFT; accuracy, programs, failures, dead groups and missing answers of RL]({image})
 
 ### Sizes and costs
 
@@ -316,9 +328,11 @@ Loosely: the share that would be right if any closing word of the text counted a
 
 ### Every task
 
-{tasks}
+{TITLES[first]}, interpreter mode:
 
-{PAPER if 'held-out' in found['grpo'] else ''}"""
+{breakdown(found, "tasks", first)}
+
+{PAPER if story['settings']['test_tasks'] == 'test' else ''}"""
 
 
 def about(args: argparse.Namespace) -> dict:
@@ -333,7 +347,7 @@ def write(folder: Path, shared: Path | None = None) -> Path:
     write_text(folder / "curves.svg", picture(folder))
     write_text(path, page(folder, "curves.svg"))
     if shared:
-        name = run_name(json.loads((folder / "story.json").read_text("utf-8"))["settings"]["model"])
+        name = re.sub(r"[^\w.-]+", "-", "-".join(folder.resolve().parts[-2:]))
         image = shared.parent / "docs" / f"curves-{name}.svg"
         image.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(folder / "curves.svg", image)
@@ -351,7 +365,7 @@ def main(argv: list[str] | None = None) -> None:
         fail(f"{args.run} is no finished run of `python r1ci.py run`: give its folder, such as runs/tiny/story")
     try:
         print(f"written to {write(args.run, args.write)}")
-    except (RunError, OSError, KeyError) as error:
+    except (RunError, TaskError, OSError, KeyError) as error:
         fail(f"{args.run} cannot be read as a finished run: {error!r}")
 
 

@@ -253,7 +253,9 @@ def write_section(path: Path, name: str, text: str) -> None:
     begin, end = f"<!-- {name}: begin, written by a command -->", f"<!-- {name}: end -->"
     old = path.read_text("utf-8") if path.exists() else ""
     block = f"{begin}\n{text.strip()}\n{end}\n"
-    if begin in old and end in old:
+    if (begin in old) != (end in old.partition(begin)[2]) or begin not in old and end in old:
+        raise RunError(f"{path} has only one of the two lines {begin} and {end}: put the other one back, or take it out")
+    if begin in old:
         before, _, rest = old.partition(begin)
         new = before + block + rest.partition(end)[2].removeprefix("\n")
     else:

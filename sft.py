@@ -6,7 +6,8 @@
     python sft.py --model 3b --teacher openai:gpt-4o     conversations of a stronger model (teacher.py), not the oracle's
 
 A conversation alternates between what the policy writes and what it is given. Both are read; only the first is
-learned. With ids (B, T) and mask (B, T), mask 1 on what the assistant wrote (its end of turn included):
+learned. With ids (B, T) and mask (B, T), mask 1 on what the assistant wrote (its end of turn included; not the program
+with a slip that a conversation goes on to repair):
 
     loss = - sum_t mask[t] log p(ids[t] | ids[<t]) / sum_t mask[t]
 
@@ -206,7 +207,7 @@ def conversations(args: argparse.Namespace, chat: Chat, run: Run) -> list[dict]:
     with sandboxes.from_args(args) as box, tqdm(total=wanted, desc="conversations", unit="") as bar:
         made = make(draw(tasks, "sft", wanted, args.levels), chat, box, text_share=args.text_share,
                     multi_share=args.multi_share, per_task=args.per_task, keep_wrong=args.keep_wrong,
-                    learn_slips=args.learn_slips, progress=bar)
+                    learn_slips=args.learn_slips or args.train_on_code_output, progress=bar)
     write_jsonl(saved, made)
     return made
 
@@ -228,12 +229,12 @@ def main(argv: list[str] | None = None) -> bool:
         fail(error)
     examples = [encode(chat, record["messages"]) for record in data]
     examples = [(ids, training_mask(mask, args.train_on_code_output)) for ids, mask in examples
-                if len(ids) <= args.episode_tokens]
+                if len(ids) <= args.episode_tokens and 1 in mask]
     if not examples:
-        fail(f"no conversation fits into --episode-tokens {args.episode_tokens}")
+        fail(f"no conversation with anything to learn fits into --episode-tokens {args.episode_tokens}")
     finished = train(policy, examples, run, args)
     if not finished:
-        print(f"Stopped. Go on with: python sft.py --model {args.model} --out {args.out} --resume")
+        print(f"Stopped; {args.out} keeps the finished steps. The same command with --resume goes on.")
         return False
     run.save(policy, tokenizer)
     import report  # here: it needs this module

@@ -7,8 +7,10 @@ import pytest
 import torch
 from conftest import build
 
+import grpo
 from chat import Chat
 from copies import Merged
+from evaluate import make_engine
 from grpo import importance_weights
 from kvcache import SlotCache
 from models import load, score
@@ -305,3 +307,20 @@ def test_weights_are_unpacked_and_merged(quantize):
         assert torch.allclose(copy(ids).logits, policy(ids).logits, atol=2e-2 if quantize == "nf4" else 1e-4)
         with policy.disable_adapter():
             assert not torch.allclose(copy(ids).logits, policy(ids).logits, atol=0.1)
+
+
+def test_in_mixed_precision_the_sampled_policy_is_the_trained_one(tmp_path, tokenizer, box):
+    """Float32 weights multiplied in bfloat16: the sampler must do as the trainer does (invariant 4)."""
+    build(tokenizer, "llama").save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    policy, _ = load(str(tmp_path), dtype="bfloat16")
+    args = grpo.parse(["--model", str(tmp_path), "--lora-rank", "0", "--dtype", "bfloat16", "--style", "short",
+                       "--turn-tokens", "16", "--device", "cpu"])
+    engine = make_engine(policy, tokenizer, box, args)
+    made = engine.run(draw(select("tiny"), "sft", 8, (1,)), temperature=1.0)
+    ids, mask, sampled = (torch.nn.utils.rnn.pad_sequence([torch.tensor(getattr(e, name)) for e in made], True)
+                          for name in ("ids", "mask", "logprobs"))
+    with torch.no_grad():
+        trained, _ = score(policy, ids, mask)
+    apart = (trained - sampled)[mask.bool()].abs()
+    assert engine.merged.policy.dtype == torch.bfloat16 and len(apart) > 60 and 0 < apart.mean() < 0.01

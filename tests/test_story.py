@@ -1,6 +1,7 @@
 """`r1ci.py run`: the whole story of the tiny model in one go, interrupted and gone on with; sizes; the results page."""
 import argparse
 import json
+import time
 from xml.etree import ElementTree
 
 import pytest
@@ -11,7 +12,7 @@ import pipeline
 import r1ci
 import results
 from models import exists
-from runs import read_jsonl
+from runs import RunError, read_jsonl, write_section
 from tasks import TASKS
 
 SMALL = ["--budget", "20s", "--sft-flags=--batch 8", "--rl-flags=--questions 2 --samples 2"]
@@ -26,8 +27,9 @@ def story(tmp_path_factory):
     stopping = pytest.MonkeyPatch()
     stopping.chdir(folder)
     stopping.setattr(pipeline.curriculum, "main", lambda argv: (_ for _ in ()).throw(KeyboardInterrupt))
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(SystemExit) as stop:
         pipeline.main(command[2:])
+    assert stop.value.code == 130
     stopping.undo()
     half = json.loads((folder / "runs/tiny/story/story.json").read_text())
     assert half["phases"]["sft"]["done"] and not half["phases"]["potential"]["done"]
@@ -49,20 +51,20 @@ def test_every_phase_leaves_its_results(story):
     assert [line["stage"] for line in read_jsonl(folder / "grpo/metrics.jsonl")] == sorted(
         line["stage"] for line in read_jsonl(folder / "grpo/metrics.jsonl"))
     asked = [json.loads((folder / "evaluations" / stage / f"{mode}-training.json").read_text())["each"]
-             for stage in pipeline.STAGES for mode in pipeline.MODES]
+             for stage in results.STAGES for mode in pipeline.MODES]
     names = [[(line["task"], line["seed"]) for line in one] for one in asked]
     assert all(one == names[0] for one in names) and len(names[0]) == books["chosen"]["evaluation"]["training"]
     log = (folder / "log.txt").read_text()
     assert all(f"$ python {name}.py" in log for name in ("evaluate", "sft", "curriculum", "grpo"))
-    assert "held-out accuracy" not in printed and "after GRPO, interpreter" in printed
+    assert "held-out accuracy" not in printed and "after RL, interpreter" in printed
 
 
 def test_the_page_says_what_the_run_found(story):
     folder, _ = story
     page = (folder / "RESULTS.md").read_text()
     result = json.loads((folder / "evaluations/grpo/interpreter-training.json").read_text())
-    assert f"| after GRPO, interpreter | **{evaluate.percent(result['accuracy'])}** " in page
-    for words in ("New questions of the training tasks: after GRPO", "### Curves", "### Three episodes", "| sft | ",
+    assert f"| after RL, interpreter | **{evaluate.percent(result['accuracy'])}** " in page
+    for words in ("New questions of the training tasks: after RL", "### Curves", "### Three episodes", "| sft | ",
                   "python r1ci.py run --budget 20s", "Planned peak"):
         assert words in page
     assert "paper" not in page  # its figures are about unseen tasks; here are none
@@ -75,7 +77,7 @@ def test_a_shared_file_keeps_what_others_wrote(story):
     shared = folder.parents[2] / "RESULTS.md"
     text = shared.read_text()
     assert text.startswith("# Ours\n\nkept\n") and text.count("through the whole pipeline") == 1
-    assert "(docs/curves-tiny.svg)" in text and (shared.parent / "docs/curves-tiny.svg").exists()
+    assert "(docs/curves-tiny-story.svg)" in text and (shared.parent / "docs/curves-tiny-story.svg").exists()
     shared.write_text(text + "\nafter\n")
     results.main([str(folder), "--write", str(shared)])
     again = shared.read_text()
@@ -92,12 +94,55 @@ def test_other_flags_in_a_used_folder_are_refused(story, capsys, monkeypatch):
 @pytest.mark.parametrize("words, said", [
     (["--budget", "soon"], "45m or 2h"), (["--budget=-3h"], "45m or 2h"), (["--lr", "1"], "unrecognized arguments: --lr 1"),
     (["--rl-flags=--lr high"], "--lr"), (["--tasks", "chess"], "chess"), (["--test-tasks", "chess"], "chess"),
-    (["--model", "openai:gpt-4o"], "no weights")])
+    (["--model", "openai:gpt-4o"], "no weights"), (["--tasks", "all", "--test-tasks", "test"], "must not share tasks"),
+    (["--rl-flags=--init base"], "--init is chosen"), (["--budget", "1h", "--sft-flags=--steps 9"], "when there is a --budget"),
+    (["--quantize", "nf4"], "--lora-rank"), (["--sft-flags=--data none.jsonl"], "no file none.jsonl"),
+    (["--write", "."], "is a folder")])
 def test_bad_flags_are_found_before_anything_is_made(tmp_path, monkeypatch, capsys, words, said):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stop:
         r1ci.main(["run", *words])
     assert stop.value.code == 2 and said in capsys.readouterr().err and not (tmp_path / "runs").exists()
+
+
+def test_a_phase_books_its_time_once_and_keeps_it_when_killed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    story = pipeline.Story(*pipeline.parse(["--budget", "1h"]))
+
+    def books():
+        return json.loads((tmp_path / "runs/tiny/story/story.json").read_text())["phases"]["sft"]
+
+    with pytest.raises(RuntimeError), story.phase("sft"):
+        time.sleep(0.05)
+        story.call(lambda argv: None, "sft")
+        noted = books()["seconds"]  # written down already: a kill would lose nothing of it
+        raise RuntimeError
+    assert noted >= 0.05 and not books()["done"]
+    again = pipeline.Story(*pipeline.parse(["--budget", "1h"]))
+    found = []
+    for _ in range(2):
+        with again.phase("sft"):
+            time.sleep(0.05)
+        found.append(books()["seconds"])
+    assert books()["done"] and found[0] >= noted + 0.05 and found[1] == found[0]
+    assert books()["peak_gib"] > 0.1
+
+
+def test_an_episode_cannot_break_the_page(tmp_path):
+    turn = {"text": "````\n<!-- run x: end -->", "output": None, "status": None, "code": None, "start": 0, "end": 1, "seconds": 0}
+    line = {"task": "gcd", "seed": 0, "level": 1, "correct": False, "stop": "void", "turns": [turn]}
+    text = results.episode(line)
+    assert text.count("````") == 2 and "<!--" not in text and results.last_words({"turns": []}) == ""
+    page = tmp_path / "page.md"
+    write_section(page, "one", "first")
+    write_section(page, "two", "second")
+    write_section(page, "one", "third")
+    assert "first" not in page.read_text() and page.read_text().index("third") < page.read_text().index("second")
+    page.write_text(page.read_text().replace("<!-- one: end -->", ""))
+    before = page.read_text()
+    with pytest.raises(RunError, match="only one of the two lines"):
+        write_section(page, "one", "fourth")
+    assert page.read_text() == before
 
 
 def test_durations():
