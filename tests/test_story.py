@@ -67,7 +67,7 @@ def test_the_page_says_what_the_run_found(story):
     for words in ("New questions of the training tasks: after RL", "### Curves", "### Three episodes", "| sft | ",
                   "python r1ci.py run --budget 20s", "Planned peak"):
         assert words in page
-    assert "paper" not in page  # its figures are about unseen tasks; here are none
+    assert "Beside the paper" not in page  # its figures are about unseen tasks; here are none
     root = ElementTree.parse(folder / "curves.svg").getroot()
     assert len(root.findall("{http://www.w3.org/2000/svg}polyline")) >= 5
 
