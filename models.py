@@ -74,7 +74,7 @@ SMALL = {"turn_tokens": 256, "episode_tokens": 1536, "calls": 4, "results_chars"
 # So small that all its parameters are trained, which is faster here than LoRA, and learns more. It cannot carry long
 # programs through: what it learns from is short and easy, and half of it is answered without a program.
 SMOLLM2 = {**SMALL, "lora_rank": 0, "rollout_weights": "merged", "levels": "1",
-           "turn_tokens": 192, "episode_tokens": 512, "calls": 2, "results_chars": 400,
+           "turn_tokens": 192, "episode_tokens": 512, "calls": 2, "results_chars": 400, "micro_tokens": 2048,
            "sft": {"batch": 16, "lr": 5e-4, "epochs": 3, "per_task": 70, "text_share": 0.5, "multi_share": 0.1},
            "rl": {"questions": 8, "samples": 8, "lr": 3e-5}}
 PRESETS = {

@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -148,6 +149,30 @@ def breakdown(found: dict, kind: str, selection: str) -> str:
                for parts in results.values()), percent(results["grpo"][name]["code"])]
             for name in (sorted(names) if kind == "tasks" else names)]
     return markdown([kind, "questions", *(STAGES[stage] for stage in results), "code after RL"], rows)
+
+
+def outcome(line: dict) -> str:
+    """What became of a logged episode, in a few words: where right answers come from, and where it goes wrong."""
+    programs = [turn for turn in line["turns"] if turn["status"]]
+    ran = [turn for turn in programs if turn["status"] == "ok"]
+    if line["correct"]:
+        return "right, with a program that ran" if ran else "right, in words"
+    if line["stop"] != "answer":
+        return {"void": "no answer: stopped without one", "length": "no answer: too long",
+                "calls": "no answer: too many programs"}[line["stop"]]
+    if not ran:
+        return "wrong, its programs failed" if programs else "wrong, in words"
+    same = (line["answer"] or "").split() == (ran[-1]["output"] or "").split()
+    return "wrong, as its program printed" if same else "wrong, though its program printed something else"
+
+
+def outcomes(found: dict, selection: str) -> str:
+    """Shares of the outcomes at each stage, interpreter mode."""
+    counts = {stage: Counter(map(outcome, selections[selection]["interpreter"]["episodes"]))
+              for stage, selections in found.items()}
+    names = sorted(set().union(*counts.values()), key=lambda name: (not name.startswith("right"), name))
+    rows = [[name, *(percent(one[name] / one.total()) for one in counts.values())] for name in names]
+    return markdown(["what became of the questions", *(STAGES[stage] for stage in counts)], rows)
 
 
 def costs(folder: Path, story: dict, found: dict) -> str:
@@ -294,8 +319,10 @@ def page(folder: Path, image: str) -> str:
     picked = "\n".join(f"| {name} | {', '.join(f'{key} {value}' for key, value in sizes.items())} |"
                        for name, sizes in story["chosen"].items())
     examples = "\n\n".join(f"**{heading}**\n\n{episode(line)}" for heading, line in chosen(found))
-    details = "\n\n".join(f"{TITLES[selection]}, interpreter mode:\n\n{breakdown(found, kind, selection)}"
-                          for selection in found["grpo"] for kind in ("suites", "abilities"))
+    details = "\n\n".join(
+        f"{TITLES[selection]}, interpreter mode:\n\n" + "\n\n".join(
+            [outcomes(found, selection), *(breakdown(found, kind, selection) for kind in ("suites", "abilities"))])
+        for selection in found["grpo"])
     first = next(iter(found["grpo"]))
     about = story["about"]
     return f"""## {run_name(story['settings']['model'])}, through the whole pipeline

@@ -128,6 +128,23 @@ def test_a_phase_books_its_time_once_and_keeps_it_when_killed(tmp_path, monkeypa
     assert books()["peak_gib"] > 0.1
 
 
+def test_outcomes():
+    def line(*programs, stop="answer", answer="3", correct=False):
+        turns = [{"status": status, "output": output} for status, output in programs] + [{"status": None, "output": None}]
+        return {"turns": turns, "stop": stop, "answer": answer, "correct": correct}
+
+    cases = [(line(correct=True), "right, in words"), (line(("ok", "3"), correct=True), "right, with a program that ran"),
+             (line(("error", "no"), correct=True), "right, in words"), (line(), "wrong, in words"),
+             (line(("error", "no")), "wrong, its programs failed"), (line(("ok", "3\n")), "wrong, as its program printed"),
+             (line(("ok", "4")), "wrong, though its program printed something else"),
+             (line(stop="void", answer=None), "no answer: stopped without one"), (line(stop="length"), "no answer: too long"),
+             (line(("ok", "4"), stop="calls"), "no answer: too many programs")]
+    for episode, expected in cases:
+        assert results.outcome(episode) == expected
+    found = {"grpo": {"training": {"interpreter": {"episodes": [episode for episode, _ in cases]}}}}
+    assert results.outcomes(found, "training").count("10%") == 8 and "| 20% |" in results.outcomes(found, "training")
+
+
 def test_an_episode_cannot_break_the_page(tmp_path):
     turn = {"text": "````\n<!-- run x: end -->", "output": None, "status": None, "code": None, "start": 0, "end": 1, "seconds": 0}
     line = {"task": "gcd", "seed": 0, "level": 1, "correct": False, "stop": "void", "turns": [turn]}
