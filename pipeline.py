@@ -40,6 +40,7 @@ import grpo
 import results
 import sft
 from flags import make_parser
+from memory import release
 from models import ModelError, check_arguments, exists, preset, run_name, write_json
 from runs import RunError, fail, read_jsonl
 from tasks import TaskError, select
@@ -175,6 +176,7 @@ class Story:
             with contextlib.redirect_stdout(log):
                 value = main(argv)
         self.note()
+        release()  # the next command starts with the memory of this one given back
         if value is False:  # sft.main, stopped by Ctrl-C
             raise SystemExit(130)
         return value
