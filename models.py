@@ -34,6 +34,7 @@ from huggingface_hub import constants
 from transformers.utils import logging as quiet
 
 from chat import MODES, RESULTS, head_prompt
+from memory import keep_freed
 from tasks import select
 from tasks_kit import BOYS, GIRLS, WORDS
 from trajectories import WORDINGS, block
@@ -220,6 +221,7 @@ def load(model: str, *, checkpoint_folder: Path | None = None, dtype: str = "bfl
     Raises ModelError with one clear line: unknown name, no weights, hub not reachable, wrong combination.
     """
     check_arguments(quantize, lora_rank if trainable else 1)
+    keep_freed()
     quiet.disable_progress_bar()  # its bars for loading and saving would tear ours apart
     torch.manual_seed(seed)
     dtype = faster_dtype(device) if dtype == "auto" else dtype

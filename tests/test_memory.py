@@ -2,11 +2,14 @@
 import copy
 import json
 import os
+import platform
+import subprocess
+import sys
 from argparse import Namespace
 
 import pytest
 import torch
-from conftest import build
+from conftest import ROOT, build
 from test_training import SETTINGS, Recorder, episodes_for, gradients
 from torch.profiler import ProfilerActivity, profile
 from transformers import Qwen2ForCausalLM
@@ -32,6 +35,27 @@ def peak_bytes(work):
         now += change.nbytes()
         most = max(most, now)
     return most
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told")
+def test_freed_memory_is_kept():
+    """In a process of its own: a tensor that comes and goes asks the system for new pages at the first time only."""
+    program = """if True:
+        import resource, sys, torch
+        from memory import keep_freed
+        if sys.argv[1] == "keep":
+            assert keep_freed()
+        def faults():
+            return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        def work():
+            before = faults()
+            torch.ones(12_000_000)  # 48 MB, more than malloc ever keeps of its own accord
+            return faults() - before
+        print([work() for _ in range(9)][-1])
+        """
+    kept, given_back = (int(subprocess.run([sys.executable, "-c", program, word], capture_output=True, text=True,
+                                           check=True, cwd=ROOT).stdout) for word in ("keep", "give back"))
+    assert kept < 100 and given_back > 5000  # pages of 4 kB
 
 
 def test_scoring_takes_an_eighth_of_the_memory_of_all_logits():
