@@ -33,7 +33,7 @@ from urllib.parse import urlsplit
 
 from chat import RESULTS, Protocol, find_code, until_code
 from flags import positive
-from models import SERVED
+from presets import SERVED
 from rollout import Episode, Limits, Turn
 from sandbox import Sandbox
 from tasks import TASKS, Question

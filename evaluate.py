@@ -32,7 +32,7 @@ from chat import Chat, ChatError, Protocol
 from copies import Merged
 from flags import make_parser, positive
 from intervals import accuracy_interval, pass_at_k, sign_test, two_level, wilson
-from models import ModelError, exists, faster_dtype, load, preset, run_name, saved, unwrap, write_json
+from models import ModelError, exists, faster_dtype, is_mixed, load, preset, run_name, saved, write_json
 from rollout import STOPS, Engine, Episode, Limits
 from runs import Log, RunError, command, fail, writing
 from tasks import TASKS, FileTask, Question, TaskError, draw, select
@@ -299,7 +299,7 @@ def make_engine(policy, tokenizer, box, args: argparse.Namespace) -> Engine:
     chat = Chat(tokenizer, args.mode, args.style, args.answer_format, extra)
     limits = Limits(args.turn_tokens, args.episode_tokens, args.calls, args.results_chars)
     merged = None
-    if args.rollout_weights == "merged" or getattr(unwrap(policy), "mixed_precision", False):  # as the trainer multiplies
+    if args.rollout_weights == "merged" or is_mixed(policy):  # as the trainer multiplies
         dtype = faster_dtype(args.device) if args.dtype == "auto" else args.dtype
         merged = Merged(policy, getattr(torch, dtype))
     return Engine(policy, tokenizer, box, limits, chat=chat, slots=args.slots, lag=args.lag, exact=args.exact,

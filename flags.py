@@ -4,7 +4,7 @@ import argparse
 import torch
 
 from chat import PROMPTS
-from models import PRESETS, SERVED, ModelError, preset
+from presets import PRESETS, SERVED, ModelError, preset
 
 
 def make_parser(argv: list[str] | None, description: str, prog: str | None = None, served: bool = False

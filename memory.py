@@ -10,6 +10,7 @@ need much memory give way instead of dying, and neither changes a result:
                 random number of a token depends on its episode only, so the same episodes come out.
 """
 import ctypes
+import functools
 import gc
 import platform
 import sys
@@ -49,6 +50,7 @@ def release() -> None:
         torch.cuda.empty_cache()
 
 
+@functools.cache
 def keep_freed() -> bool:
     """Tell the C library to keep freed memory for the next tensors, instead of giving it back to the system; True if done.
 

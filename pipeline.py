@@ -42,7 +42,7 @@ import sft
 from flags import make_parser
 from memory import release
 from models import ModelError, check_arguments, exists, preset, run_name, write_json
-from runs import RunError, fail, read_jsonl
+from runs import RunError, changed, fail, plain, read_jsonl
 from tasks import TaskError, select
 
 MODES = ("interpreter", "text", "code")
@@ -100,9 +100,8 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
                            + ("" if refused & OURS else " when there is a --budget"))
         if command in (sft, grpo):
             check_arguments(args.quantize, args.lora_rank)
-    data = sft.parse([*rest, *own.sft_flags]).data
-    if data and not data.is_file():
-        raise RunError(f"there is no file {data}")
+        if command is sft and args.data and not args.data.is_file():
+            raise RunError(f"there is no file {args.data}")
     if own.write and own.write.is_dir():
         raise RunError(f"{own.write} is a folder: --write takes a file, such as RESULTS.md")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -116,16 +115,16 @@ class Story:
     def __init__(self, own: argparse.Namespace, rest: list[str]):
         self.own, self.rest, self.folder = own, rest, own.out
         self.values = preset(own.model, own.preset)
-        settings = json.loads(json.dumps({"flags": rest, **{name: value for name, value in vars(own).items()
-                                                            if name not in ("out", "write")}}, default=str))
+        self.sft, self.rl = sft.parse([*rest, *own.sft_flags]), grpo.parse([*rest, *own.rl_flags])
+        settings = plain({"flags": rest, **{name: value for name, value in vars(own).items()
+                                            if name not in ("out", "write")}})
         path = self.folder / "story.json"
         self.state = json.loads(path.read_text("utf-8")) if path.exists() else {
             "settings": settings, "about": results.about(evaluate.parse(rest)), "phases": {}, "chosen": {},
-            "timed": {"seconds": [], "episodes": []}}
-        for name in sorted(set(settings) | set(self.state["settings"])):
-            if self.state["settings"].get(name) != settings.get(name):
-                raise RunError(f"{self.folder} was begun with {name}={self.state['settings'].get(name)}, not "
-                               f"{settings.get(name)}: go on with the same flags, or use another --out")
+            "timed": {"seconds": 0.0, "episodes": 0}}
+        for name in changed(self.state["settings"], settings):
+            raise RunError(f"{self.folder} was begun with {name}={self.state['settings'].get(name)}, not "
+                           f"{settings.get(name)}: go on with the same flags, or use another --out")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self.save()
@@ -198,11 +197,10 @@ class Story:
         self.call(sft.main, "sft", "--tasks", self.own.tasks, *self.own.sft_flags, "--steps", 2, "--overwrite",
                   "--out", probe / "sft")
         lines = read_jsonl(probe / "sft" / "metrics.jsonl")
-        batch = sft.parse([*self.rest, *self.own.sft_flags]).batch
         shutil.rmtree(probe)
         return {"seconds_per_episode": round(episode, 4),
                 "sft_tokens_per_second": round(lines[-1]["tokens"] / lines[-1]["seconds"], 1),
-                "tokens_per_conversation": round(sum(line["tokens"] for line in lines) / len(lines) / batch, 1)}
+                "tokens_per_conversation": round(sum(line["tokens"] for line in lines) / len(lines) / self.sft.batch, 1)}
 
     def evaluation_size(self) -> dict:
         """Questions of each selection: so many that all evaluations together stay within their share."""
@@ -217,7 +215,7 @@ class Story:
 
     def sft_size(self) -> dict:
         """Conversations per task and epochs (or steps, where the preset counts in steps)."""
-        args = sft.parse([*self.rest, *self.own.sft_flags])
+        args = self.sft
         if not self.own.budget:
             return {"steps": args.steps} if args.steps else {"per_task": args.per_task, "epochs": args.epochs}
         speed = self.state["chosen"]["speed"]
@@ -232,12 +230,12 @@ class Story:
     def seconds_per_episode(self) -> float:
         """Of the SFT policy, from its evaluations, as far as they were not interrupted."""
         timed = self.state["timed"]
-        return sum(timed["seconds"]) / sum(timed["episodes"]) if timed["episodes"] else (
+        return timed["seconds"] / timed["episodes"] if timed["episodes"] else (
             self.state["chosen"]["speed"]["seconds_per_episode"])
 
     def potential_size(self) -> dict:
         """Questions to measure, and answers to each."""
-        args = grpo.parse([*self.rest, *self.own.rl_flags])
+        args = self.rl
         if not self.own.budget:
             return {"questions": args.pool, "samples": args.potential_samples}
         answers = POTENTIAL * self.own.budget / self.seconds_per_episode()
@@ -246,7 +244,7 @@ class Story:
 
     def grpo_size(self) -> dict:
         """Steps, the same number in each stage of the curriculum."""
-        args = grpo.parse([*self.rest, *self.own.rl_flags])
+        args = self.rl
         if not self.own.budget:
             return {"steps": args.steps, "stage_steps": args.stage_steps}
         speed = self.state["chosen"]["speed"]
@@ -270,8 +268,8 @@ class Story:
                     result = self.call(evaluate.main, "evaluate", *where, "--tasks", tasks, "--questions",
                                        questions[name], "--mode", mode, "--out", out)
                     if fresh and stage == "sft":
-                        self.state["timed"]["seconds"].append(time.perf_counter() - began)
-                        self.state["timed"]["episodes"].append(questions[name])
+                        self.state["timed"]["seconds"] += time.perf_counter() - began
+                        self.state["timed"]["episodes"] += questions[name]
                     print(f"{stage:5} {mode:12} {name:9} {evaluate.percent(result['accuracy'])} "
                           f"({evaluate.interval(result['low'], result['high'])})", flush=True)
 

@@ -194,20 +194,16 @@ def costs(folder: Path, story: dict, found: dict) -> str:
     rows.append(["all", f"{everything:.0f}", "100%", "", ""])
     step = {name: total("grpo", f"seconds_{name}") for name in ("rollout", "sandbox", "training")}
     whole = max(1e-9, step["rollout"] + step["training"])
-    return (markdown(["phase", "seconds", "share", "tokens", "peak so far, GiB"], rows)
-            + f"\n\nOf the time of RL ({algorithm(folder)}), {percent(step['rollout'] / whole)} was sampling ({total('grpo', 'sampled_tokens') / max(1e-9, step['rollout']):.0f} "
-            f"tokens/s), {percent(step['training'] / whole)} training; {percent(step['sandbox'] / whole)} was waiting for programs, "
-            f"which ran for {total('grpo', 'program_seconds'):.0f} s in all. {planned(folder)}")
-
-
-def algorithm(folder: Path) -> str:
-    """GRPO, or what --rl-flags made of it."""
-    return json.loads((folder / "grpo" / "config.json").read_text("utf-8"))["algorithm"].upper()
-
-
-def planned(folder: Path) -> str:
-    """What `r1ci.py plan` says about the memory of the RL run, in a sentence."""
+    rate = total("grpo", "sampled_tokens") / max(1e-9, step["rollout"])
     config = argparse.Namespace(**json.loads((folder / "grpo" / "config.json").read_text("utf-8")))
+    return (markdown(["phase", "seconds", "share", "tokens", "peak so far, GiB"], rows)
+            + f"\n\nOf the time of RL ({config.algorithm.upper()}), {percent(step['rollout'] / whole)} was sampling "
+            f"({rate:.0f} tokens/s), {percent(step['training'] / whole)} training; {percent(step['sandbox'] / whole)} was "
+            f"waiting for programs, which ran for {total('grpo', 'program_seconds'):.0f} s in all. {planned(config)}")
+
+
+def planned(config: argparse.Namespace) -> str:
+    """What `r1ci.py plan` says about the memory of an RL run with these settings, in a sentence."""
     try:
         parts = plan.memory(plan.shape_of(config.model, config.layers), plan.setup_of(config))
     except ModelError:

@@ -69,7 +69,7 @@ class Run:
     """A run folder. New ones are created; used ones need --resume (go on) or --overwrite (start again)."""
 
     def __init__(self, folder: Path, config: dict, resume: bool = False, overwrite: bool = False):
-        self.folder, self.config = folder, json.loads(json.dumps(config, default=str))
+        self.folder, self.config = folder, plain(config)
         self.writes, self.last = parallel.rank() == 0, 0  # last: finished steps of the last checkpoint
         if not self.writes:
             return
@@ -95,8 +95,8 @@ class Run:
         old = json.loads((self.folder / "config.json").read_text())
         free = {"resume", "overwrite", "steps", "out", "device", "save_every", "eval_questions", "slots", "micro_tokens",
                 "concurrency", "api_timeout", "price_in", "price_out"}
-        for name in sorted(set(old) | set(self.config) - free):
-            if name not in free and old.get(name) != self.config.get(name):
+        for name in changed(old, self.config):
+            if name not in free:
                 raise RunError(f"{self.folder} was run with {name}={old.get(name)}, not {self.config.get(name)}: resume "
                                "with the same settings, or use another --out")
 
@@ -188,6 +188,16 @@ class Run:
                 save(policy, tokenizer, self.folder)
 
 
+def plain(settings: dict) -> dict:
+    """Settings as JSON gives them back: tuples are lists, paths are texts."""
+    return json.loads(json.dumps(settings, default=str))
+
+
+def changed(old: dict, new: dict) -> list[str]:
+    """The names of settings that differ."""
+    return [name for name in sorted(set(old) | set(new)) if old.get(name) != new.get(name)]
+
+
 class Log:
     """FILE.episodes.jsonl: the settings of an evaluation, then its finished episodes, one a line, numbered.
 
@@ -195,16 +205,15 @@ class Log:
     """
 
     def __init__(self, path: Path, settings: dict, overwrite: bool = False):
-        self.path, self.settings = path, json.loads(json.dumps(settings, default=str))
+        self.path, self.settings = path, plain(settings)
         self.lines, self.opened = [] if overwrite else read_jsonl(path), False
         old = self.lines[0].get("settings", {}) if self.lines else self.settings
-        for name in sorted(set(old) | set(self.settings)):
-            if old.get(name) != self.settings.get(name):
-                values = f"{old.get(name)}, not {self.settings.get(name)}"
-                what = "the policy was saved anew since" if name == "policy" else "the questions have changed" \
-                    if name == "questions_hash" else f"it has {name}={values}"
-                raise RunError(f"{path} holds another evaluation ({what}): go on with the same settings, write elsewhere "
-                               "with --out, or start again with --overwrite")
+        for name in changed(old, self.settings):
+            values = f"{old.get(name)}, not {self.settings.get(name)}"
+            what = "the policy was saved anew since" if name == "policy" else "the questions have changed" \
+                if name == "questions_hash" else f"it has {name}={values}"
+            raise RunError(f"{path} holds another evaluation ({what}): go on with the same settings, write elsewhere "
+                           "with --out, or start again with --overwrite")
 
     def read(self, questions: list[Question], samples: int) -> dict[int, Episode]:
         """Number -> episode, of those that are finished; ids, mask and log-probabilities are not kept."""

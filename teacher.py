@@ -23,7 +23,7 @@ import evaluate
 import memory
 import sandbox as sandboxes
 from chat import RESULTS, Protocol
-from models import preset
+from presets import preset
 from rollout import Episode
 from runs import Log, RunError
 from tasks import Question, Task, draw

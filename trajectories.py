@@ -76,9 +76,9 @@ def make(questions: Iterable[Question], chat: Chat, sandbox: Sandbox, *, text_sh
 
     A conversation is kept if its final answer passes the task's check (the paper's rule; `keep_wrong` switches it
     off). The program with a slip is there to be read: the message says "learn": False (unless `learn_slips`), for a
-    policy that is trained to write slips will write them. Oracle programs are never wrong, a teacher who answers without work is: with `keep_wrong`, half of the guesses
-    give the answer to another question of the task. Deterministic: kind and wording are drawn from the question's own
-    name, seed and level.
+    policy that is trained to write slips will write them. Oracle programs are never wrong, a teacher who answers
+    without work is: with `keep_wrong`, half of the guesses give the answer to another question of the task.
+    Deterministic: kind and wording are drawn from the question's own name, seed and level.
     """
     kept, count = [], defaultdict(int)
     questions = list(questions)
