@@ -41,8 +41,8 @@ from chat import ChatError
 from copies import Reference
 from flags import make_parser, positive
 from memory import accumulate
-from models import ModelError, check_arguments, exists, load, run_name, score
-from ppo import Critic, in_batches
+from models import ModelError, backbone, check_arguments, exists, load, run_name, score
+from ppo import Critic, families, in_batches
 from rollout import STOPS, Engine, Episode
 from runs import Run, RunError, command, fail, stoppable, trained_parameters
 from sft import make_optimizers, pad, training_mask
@@ -159,7 +159,7 @@ def old_logprobs(policy, episodes: list[Episode], masks: list[list[int]], args) 
     if not args.train_on_code_output and not args.importance_cap:
         return sampled, sampled
     return in_batches(lambda ids, mask: score(policy, ids, mask, args.temperature)[0], episodes, masks,
-                      args.micro_tokens, next(policy.parameters()).device), sampled
+                      args.micro_tokens, next(policy.parameters()).device, backbone(policy)), sampled
 
 
 def importance_weights(old: torch.Tensor, sampled: torch.Tensor, mask: torch.Tensor, cap: float) -> torch.Tensor:
@@ -215,7 +215,7 @@ def train_on(policy, reference: Reference | None, optimizer, episodes: list[Epis
                 return stats
 
             sums, args.micro_tokens = accumulate([len(episodes[i].ids) for i in mine], args.micro_tokens, backward,
-                                                 parameters)
+                                                 parameters, families(backbone(policy), [episodes[i] for i in mine]))
             parallel.sum_gradients(parameters)
             for name, value in parallel.totals(sums).items():
                 totals[name] += value

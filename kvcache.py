@@ -106,6 +106,7 @@ class SlotCache(Cache):
         super().__init__(layers=[SlotLayer(self, shape, weight.dtype, weight.device)
                                  for _ in range(config.num_hidden_layers)])
         self.policy, self.slots, self.capacity = policy, slots, length
+        self.decoding = slots  # the first so many decode; in the others, whoever runs this may keep rows that wait
         self.device, self.dtype = weight.device, weight.dtype
         self.static = self.device.type == "cuda" if static is None else static
         self.room = length + 1
@@ -145,7 +146,7 @@ class SlotCache(Cache):
         self._make_room(length)
         if not self.static:
             return self._logits(inputs, self.room if self.device.type == "cpu" else length)
-        rows, length = _round_up(count, 8, self.slots), _round_up(length, 256, self.capacity)
+        rows, length = _round_up(count, 8, self.decoding), _round_up(length, 256, self.capacity)
         if rows not in self.buffers:
             self.buffers[rows] = torch.zeros_like(inputs[:, :1]).repeat(1, rows)
         buffer = self.buffers[rows]

@@ -64,23 +64,34 @@ def keep_freed() -> bool:
     return bool(libc.mallopt(trim_threshold, 2**31 - 1) and libc.mallopt(mmap_threshold, 2**30))
 
 
-def micro_batches(lengths: list[int], tokens: int) -> list[list[int]]:
+def micro_batches(lengths: list[int], tokens: int, families: list[tuple] | None = None) -> list[list[int]]:
     """Indices grouped so that each group, padded, has at most `tokens` places; longest first.
 
-    Sequences shorter than three quarters of a group's longest start a new group: padding is computed too.
+    Padding is computed, too, so sequences shorter than three quarters of a group's longest start a new group.
+    families: (name, prompt length) of each sequence. The prompt of a family is read once for a group (`models.score`).
+    So a group holds one family, and as much padding as costs less than to read its prompt again.
     """
+    longest: dict = {}
+    for length, family in zip(lengths, families or []):
+        longest[family] = max(length, longest.get(family, 0))
+    places = {family: place for place, family in enumerate(sorted(longest, key=lambda f: -longest[f]))}
     groups: list[list[int]] = []
-    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        longest = lengths[groups[-1][0]] if groups else 0
-        if groups and (len(groups[-1]) + 1) * longest <= tokens and lengths[index] >= 0.75 * longest:
+    padding = 0
+    for index in sorted(range(len(lengths)), key=lambda i: (places[families[i]] if families else 0, -lengths[i], i)):
+        first = groups[-1][0] if groups else index
+        padding += lengths[first] - lengths[index]
+        alike = (families[index] == families[first] and padding <= families[index][1] if families
+                 else lengths[index] >= 0.75 * lengths[first])
+        if groups and alike and (len(groups[-1]) + 1) * lengths[first] <= tokens:
             groups[-1].append(index)
         else:
             groups.append([index])
+            padding = 0
     return groups
 
 
-def accumulate(lengths: list[int], tokens: int, backward: Callable[[list[int]], dict], parameters: Iterable[torch.Tensor]
-               ) -> tuple[Counter, int]:
+def accumulate(lengths: list[int], tokens: int, backward: Callable[[list[int]], dict], parameters: Iterable[torch.Tensor],
+               families: list[tuple] | None = None) -> tuple[Counter, int]:
     """(sums of what `backward(indices)` returns, budget that fitted), over micro-batches of at most `tokens` places.
 
     Gradients add up as it runs; `parameters` must come without any. Raises DoesNotFit if one sequence is too long.
@@ -88,7 +99,7 @@ def accumulate(lengths: list[int], tokens: int, backward: Callable[[list[int]], 
     parameters = list(parameters)
     while True:
         sums: Counter = Counter()
-        for group in micro_batches(lengths, tokens):
+        for group in micro_batches(lengths, tokens, families):
             stats = attempt(backward, group)
             if stats is None:
                 break

@@ -10,8 +10,8 @@ same name, so `python grpo.py --model 3b --lr 1e-5` changes one thing and `--hel
 A policy is an ordinary transformers model (or a PEFT model round one). Two functions read it: the rollout engine runs
 its backbone on a cache, and `score` computes log-probabilities of given tokens:
 
-    ids (B, T) -> backbone -> hidden (B, T, H) -> only positions that predict a trained token -> (N, H)
-        -> in chunks: LM head, log-softmax, recomputed in backward (HeadLogprobs) -> logprobs (B, T)
+    ids (B, T) -> backbone, the prompt that all rows share only once -> only positions that predict a trained token
+        -> (N, H) -> in chunks: LM head, log-softmax, recomputed in backward (HeadLogprobs) -> logprobs (B, T)
 
 The full logits (B, T, V) would be the largest tensor of all by far (paper.md pitfall 27); they never exist.
 """
@@ -30,6 +30,8 @@ from urllib.request import getproxies
 import torch
 import torch.nn.functional as F
 from huggingface_hub import constants
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from transformers.utils import logging as quiet
 
 from chat import MODES, RESULTS, head_prompt
@@ -379,6 +381,47 @@ class HeadLogprobs(torch.autograd.Function):
         return to_states, to_weight, to_bias, None, None, None, None, None
 
 
+# A common prefix that is shorter, or less than a quarter of the rows, is not worth a pass of its own (on a CPU).
+SHORTEST_SHARED = 96
+
+
+def shared_prefix(ids: torch.Tensor, mask: torch.Tensor) -> int:
+    """How many leading tokens of ids (B, T) all rows have in common; at most as many as stand before the first place
+    that predicts a trained token."""
+    same = (ids == ids[:1]).all(0).long().cumprod(0).sum()
+    trained = mask.any(0).nonzero()
+    return max(0, min(int(same), int(trained[0]) - 1)) if len(trained) else 0
+
+
+def predicting_states(policy, model, ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(states (N, H), where (B, T)): the hidden states of `model`, a backbone, that predict the trained tokens in order.
+
+    The episodes of a group start with the same prompt, all conversations with the same system message. What the rows
+    share is read once, with its keys and values kept for all rows; gradients flow back through them. That is most of
+    a short episode. Not with gradient checkpointing, which runs layers again without a cache, and not with models
+    that remember in another way than by keys and values.
+    """
+    where = torch.zeros_like(mask, dtype=torch.bool)
+    where[:, 1:] = mask[:, 1:].bool()  # token t is predicted at position t-1; the first token never is
+    shared = shared_prefix(ids, where) if len(ids) > 1 and can_share(model) else 0
+    with mixed_precision(policy):
+        if shared < max(SHORTEST_SHARED, ids.shape[1] // 4):
+            shared, hidden = 0, model(input_ids=ids, use_cache=False).last_hidden_state
+        else:
+            cache = DynamicCache(config=model.config)
+            model(input_ids=ids[:1, :shared], past_key_values=cache, use_cache=True)
+            cache.batch_repeat_interleave(len(ids))
+            hidden = model(input_ids=ids[:, shared:], past_key_values=cache, use_cache=True).last_hidden_state
+    return hidden[:, :-1][where[:, shared + 1:]], where  # hidden (B, T - shared, H)
+
+
+def can_share(model) -> bool:
+    """Can this backbone read a common prefix once for all rows?"""
+    return (all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer)
+                for layer in DynamicCache(config=model.config).layers)
+            and not any(layer.training and getattr(layer, "gradient_checkpointing", False) for layer in model.modules()))
+
+
 def score(policy, ids: torch.Tensor, mask: torch.Tensor, temperature: float = 1.0, chunk: int | None = None,
           want_entropy: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
     """(logprobs, entropy), each (B, T): of token ids[b, t] given what stands before it, where mask[b, t]; 0 elsewhere.
@@ -386,10 +429,8 @@ def score(policy, ids: torch.Tensor, mask: torch.Tensor, temperature: float = 1.
     ids (B, T) are padded on the right with anything. No attention mask is needed: attention is causal, so padding
     behind a token cannot reach it, and a pad token that equals end-of-turn (paper.md pitfall 5) cannot do harm.
     """
-    with mixed_precision(policy):
-        hidden = backbone(policy)(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]  # (B, T-1, H)
-    trained = mask[:, 1:].bool()  # token t is predicted at position t-1; the first token never is
-    states, targets = hidden[trained], ids[:, 1:][trained]  # (N, H), (N,)
+    states, where = predicting_states(policy, backbone(policy), ids, mask)  # (N, H)
+    targets = ids[where]  # (N,)
     head = unwrap(policy).get_output_embeddings()
     empty = states.new_zeros(ids.shape, dtype=torch.float32)
     if not len(targets):
@@ -397,7 +438,6 @@ def score(policy, ids: torch.Tensor, mask: torch.Tensor, temperature: float = 1.
     dtype = torch.bfloat16 if is_mixed(policy) else head.weight.dtype
     values = HeadLogprobs.apply(states, head.weight, head.bias, targets, temperature, dtype,
                                 chunk or logits_chunk(len(head.weight)), want_entropy)
-    where = F.pad(trained, (1, 0))
     logprobs, entropy = (empty.masked_scatter(where, value.float()) for value in values)
     return logprobs, entropy
 

@@ -249,8 +249,8 @@ class Story:
             return {"steps": args.steps, "stage_steps": args.stage_steps}
         speed = self.state["chosen"]["speed"]
         left = 0.97 * self.own.budget - self.seconds() - self.seconds("after-sft")
-        # Sampling as in the evaluation; training: a forward and a backward pass, and the reference's forward pass.
-        training = 4 / 3 * args.epochs * speed["tokens_per_conversation"] / speed["sft_tokens_per_second"]
+        # Sampling as in the evaluation; training: a forward and a backward pass, perhaps the reference's forward pass.
+        training = (4 / 3 if args.kl else 1) * args.epochs * speed["tokens_per_conversation"] / speed["sft_tokens_per_second"]
         step = args.questions * args.samples * (self.seconds_per_episode() + training)
         stage = max(1, min(150, int(left / step / CURRICULUM_STAGES)))
         return {"steps": CURRICULUM_STAGES * stage, "stage_steps": stage}

@@ -306,6 +306,7 @@ def main(argv: list[str] | None = None) -> None:
         shape, on_gpu = shape_of(args.model, args.layers), args.device.startswith("cuda")
         gib = args.gpu_memory or (torch.cuda.get_device_properties(args.device).total_memory / GIB if on_gpu else 24.0)
         settings = values["rl"]
+        args.kl = settings["kl"]
         wanted = settings["questions"] * settings["samples"]
         setup = choose(shape, setup_of(args), gib, wanted)
         if setup is None:

@@ -31,11 +31,12 @@ from contextlib import contextmanager
 
 import torch
 
+import models
 import parallel
 from copies import Reference
 from flags import positive
 from memory import accumulate, micro_batches
-from models import backbone, mixed_precision, score, unwrap
+from models import backbone, can_share, predicting_states, score, unwrap
 from rollout import Episode
 from runs import command
 from sft import pad
@@ -100,11 +101,23 @@ def explained_variance(values: torch.Tensor, returns: torch.Tensor, mask: torch.
 
 
 # ------------------------------------------------------------------------------------------------- the critic
-def in_batches(function: Callable, episodes: list[Episode], masks: list[list[int]], micro_tokens: int, device
+def families(model, episodes: list[Episode]) -> list[tuple] | None:
+    """(question, prompt length) of each episode, for micro-batches of one question each; None if prompts are short, or
+    few episodes have one in common, or this backbone cannot read it once."""
+    names = [((e.question.task, e.question.level, e.question.seed), e.mask.index(1) if 1 in e.mask else len(e.ids))
+             for e in episodes]
+    if (not names or len(names) < 3 * len(set(names)) or not can_share(model)
+            or min(length for _, length in names) <= models.SHORTEST_SHARED):
+        return None
+    return names
+
+
+def in_batches(function: Callable, episodes: list[Episode], masks: list[list[int]], micro_tokens: int, device, model
                ) -> torch.Tensor:
-    """function(ids, mask) -> (B, T) of all episodes, without gradient: (N, longest), on the CPU."""
+    """function(ids, mask) -> (B, T) of all episodes, without gradient: (N, longest), on the CPU. model: the backbone
+    that the function runs."""
     result = torch.zeros(len(episodes), max(len(e.ids) for e in episodes))
-    for group in micro_batches([len(e.ids) for e in episodes], micro_tokens):
+    for group in micro_batches([len(e.ids) for e in episodes], micro_tokens, families(model, episodes)):
         with torch.no_grad():
             ids = pad([episodes[i].ids for i in group], device)
             part = function(ids, pad([masks[i] for i in group], device))
@@ -156,11 +169,8 @@ class Critic:
 
     def values(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """(B, T): the value before token ids[b, t], where mask[b, t]; 0 elsewhere."""
-        with mixed_precision(self.policy):
-            hidden = self.backbone(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]  # (B, T-1, H)
-        trained = mask[:, 1:].bool()
-        values = self.head(hidden[trained].float()).squeeze(-1)  # (N,)
-        where = torch.nn.functional.pad(trained, (1, 0))
+        states, where = predicting_states(self.policy, self.backbone, ids, mask)
+        values = self.head(states.float()).squeeze(-1)  # (N,)
         return values.new_zeros(ids.shape).masked_scatter(where, values)
 
     def advantages(self, reference: Reference | None, episodes: list[Episode], masks: list[list[int]],
@@ -168,7 +178,7 @@ class Critic:
         """(whitened advantages (N, T), what `train_on` needs, statistics) for rewarded episodes and the
         log-probabilities (N, T) of the policy that sampled them."""
         def of(function):
-            return in_batches(function, episodes, masks, self.args.micro_tokens, self.device)
+            return in_batches(function, episodes, masks, self.args.micro_tokens, self.device, self.backbone)
 
         mask, ref_logprobs = pad(masks).bool(), None
         with self.active():
@@ -210,8 +220,9 @@ class Critic:
                         loss.backward()
                         return {"loss": loss.item()}
 
-                    sums, args.micro_tokens = accumulate([len(episodes[i].ids) for i in mine], args.micro_tokens,
-                                                         backward, parameters)
+                    sums, args.micro_tokens = accumulate(
+                        [len(episodes[i].ids) for i in mine], args.micro_tokens, backward, parameters,
+                        families(self.backbone, [episodes[i] for i in mine]))
                     parallel.sum_gradients(parameters)
                     losses.append(parallel.totals(sums).get("loss", 0.0))
                     norm = torch.nn.utils.clip_grad_norm_(parameters, args.max_grad_norm)

@@ -8,9 +8,11 @@ the block and its output is appended as ids that the mask excludes; then the pol
 
 The engine (continuous batching) decodes up to `slots` episodes together, each in its own slot of one preallocated
 key/value cache (kvcache.py) and at its own position, so a row may read its program's output while its neighbours write
-theirs. The queue holds all questions x samples; a slot that gets free takes the next episode. One step:
+theirs. The queue holds all questions x samples; a slot that gets free takes the next episode. An episode that waits for
+its program is parked in one of a few slots kept for that, so that its own is free, too. One step:
 
-    admit    the next episodes of the queue, into free slots
+    admit    parked episodes whose program is done, then the next ones of the queue, into free slots
+    park     rows that wait, as long as somebody else wants their slots; then admit again
     collect  outputs of programs, which ran in the sandbox while the other rows went on
     prefill  one chunk of what rows have not read yet: prompts (once per question, then copied), results
     decode   one token for every row, sampled on the device
@@ -134,7 +136,7 @@ def sample(logits: torch.Tensor, u: torch.Tensor, temperature: float, top_p: flo
     return ids, probs.gather(-1, ids[:, None]).squeeze(-1).log()
 
 
-@dataclass
+@dataclass(eq=False)
 class Row:
     """An episode in a slot: what is in its cache, what is not yet, and its running program."""
     episode: Episode
@@ -148,6 +150,15 @@ class Row:
     ready_at: int = 0  # decode step at which the program's output is taken
 
 
+def take_out(rows: list[Row], i: int, cache: SlotCache, base: int = 0) -> Row:
+    """Remove row i of those in slots base, base + 1 ..; the last one moves into the hole, so there never is one."""
+    row, last = rows[i], rows.pop()
+    if i < len(rows):
+        cache.copy(base + len(rows), base + i, last.cached)
+        rows[i] = last
+    return row
+
+
 class Engine:
     """Runs questions x samples through policy and sandbox.
 
@@ -155,17 +166,18 @@ class Engine:
     slots: episodes decoded together; lag: decode steps that a program may run beside its neighbours' decoding;
     exact: wait for a program that is not done by then, so that a run repeats bit by bit; chunk: most tokens of one
     prefill; static: decode in fixed shapes (None: on a GPU, where they are recorded as CUDA graphs); merged: sample from
-    this copy of the policy, made anew at every run.
+    this copy of the policy, made anew at every run; park: if there are more episodes than slots, keep a fifth of these
+    for episodes that wait for their programs (never with `exact`, where nobody waits for long).
     """
 
     def __init__(self, policy, tokenizer, sandbox: Sandbox, limits: Limits | None = None, *, chat: Chat | None = None,
                  slots: int = 64, lag: int = 4, exact: bool = True, chunk: int = 1024, static: bool | None = None,
-                 merged: Merged | None = None):
+                 merged: Merged | None = None, park: bool = True):
         self.policy, self.tokenizer, self.sandbox, self.limits = policy, tokenizer, sandbox, limits or Limits()
         self.chat = chat or Chat(tokenizer)
         self.slots, self.lag, self.exact, self.chunk, self.static = slots, lag, exact, chunk, static
         self.ticks = {i for token, i in tokenizer.get_vocab().items() if "`" in token}  # may complete a fence
-        self.merged = merged
+        self.merged, self.park = merged, park and not exact and self.chat.mode != "text"
         self.cache: SlotCache | None = None  # allocated by the first run, used by all
         self.seconds_waiting = 0.0
         self.batches: Counter[int] = Counter()  # rows in a decode step -> steps
@@ -191,17 +203,27 @@ class Engine:
         episodes = [row.episode for row in queue]
         cache = self._cache(min(self.slots, len(queue)))
         rows: list[Row] = []  # row i occupies slot i
+        parked: list[Row] = []  # parked row i occupies slot self.active + i
+        places = min(self.slots, len(queue)) // 5 if self.park and len(queue) > self.slots else 0
+        self.parking = places if places > 1 else 0  # one would only serve to change places, see _park
+        self.active = min(self.slots, len(queue)) - self.parking
+        if cache:
+            cache.decoding = self.active
         step = 0
-        while queue or rows:
-            while queue and len(rows) < self.slots:
+        while queue or rows or parked:
+            self._unpark(rows, parked, cache)
+            while queue and len(rows) < self.active:
                 row = queue.popleft()
                 if len(row.pending) < self.limits.episode_tokens:
                     rows.append(row)
                 else:
                     self._end(row.episode, "length", on_end)
-            self._collect(rows, step, on_turn)
+            if self._park(rows, parked, cache, queue):
+                continue
+            self._collect(rows + parked, step, on_turn)
             self._sweep(rows, cache, on_end)
-            self._prefill(cache, rows)
+            self._sweep(parked, cache, on_end, self.active)
+            self._prefill(cache, rows, parked)
             ready = [i for i, row in enumerate(rows) if len(row.pending) == 1]
             behind = sum(len(row.pending) > 1 for row in rows)
             if ready and len(ready) >= behind:  # a nearly empty batch first gets fuller
@@ -229,20 +251,20 @@ class Engine:
             self.cache.clear()
         return self.cache
 
-    def _prefill(self, cache: SlotCache, rows: list[Row]) -> None:
+    def _prefill(self, cache: SlotCache, rows: list[Row], parked: list[Row]) -> None:
         """Bring one chunk of unread ids into the cache: the oldest row's, and of rows with about as many.
 
         The samples of a question share its prompt: one row reads it, the others wait and copy.
         """
-        leaders: dict[int, int] = {}  # question -> the row that has read most
-        for i, row in enumerate(rows):
-            if row.group not in leaders or row.cached > rows[leaders[row.group]].cached:
-                leaders[row.group] = i
+        leaders: dict[int, tuple[int, int]] = {}  # question -> places read, slot of the row that has read most
+        for i, row in [*enumerate(rows), *enumerate(parked, self.active)]:
+            if row.group not in leaders or row.cached > leaders[row.group][0]:
+                leaders[row.group] = row.cached, i
         behind = []
         for i, row in enumerate(rows):
-            leader, shared = leaders[row.group], len(row.pending) - 1
+            (read, leader), shared = leaders[row.group], len(row.pending) - 1
             if row.cached == 0 and leader != i:
-                if rows[leader].cached >= shared:
+                if read >= shared:
                     cache.copy(leader, i, shared)
                     row.cached, row.pending = shared, row.pending[-1:]
             elif shared > 0:
@@ -332,16 +354,32 @@ class Engine:
             episode.logprobs += [0.0] * len(added)
             row.turn_start = len(episode.ids)
 
-    def _sweep(self, rows: list[Row], cache: SlotCache, on_end) -> None:
-        """Take finished episodes out; the last slot moves into the hole, so slots in use stay the first ones."""
+    def _sweep(self, rows: list[Row], cache: SlotCache, on_end, base: int = 0) -> None:
+        """Take finished episodes out."""
         for i in reversed(range(len(rows))):
-            if not rows[i].episode.stop:
-                continue
-            self._end(rows[i].episode, rows[i].episode.stop, on_end)
-            last = rows.pop()
-            if i < len(rows):
-                cache.copy(len(rows), i, last.cached)
-                rows[i] = last
+            if rows[i].episode.stop:
+                self._end(rows[i].episode, rows[i].episode.stop, on_end)
+                take_out(rows, i, cache, base)
+
+    def _park(self, rows: list[Row], parked: list[Row], cache: SlotCache, queue: deque[Row]) -> bool:
+        """Park rows that wait for their programs if all slots are taken and others are ready to use them; did any?
+
+        One parking slot stays free between two steps: through it, a row that waits and one that need not change places.
+        """
+        ready = sum(row.future is None for row in parked)
+        places = min(ready + len(queue), self.parking - len(parked) - (not ready)) if len(rows) == self.active else 0
+        leaving = [i for i, row in enumerate(rows) if row.future and not row.future.done()][:max(0, places)]
+        for i in reversed(leaving):
+            cache.copy(i, self.active + len(parked), rows[i].cached)
+            parked.append(take_out(rows, i, cache))
+        return bool(leaving)
+
+    def _unpark(self, rows: list[Row], parked: list[Row], cache: SlotCache) -> None:
+        """Parked rows whose output is there, back into free slots."""
+        for row in [row for row in parked if row.future is None][:self.active - len(rows)]:
+            i = parked.index(row)
+            cache.copy(self.active + i, len(rows), row.cached)
+            rows.append(take_out(parked, i, cache, self.active))
 
     def _end(self, episode: Episode, stop: str, on_end) -> None:
         """Judge a finished episode. The answer is the policy's own; the check never sees tool output."""

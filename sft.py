@@ -6,8 +6,8 @@
     python sft.py --model 3b --teacher openai:gpt-4o     conversations of a stronger model (teacher.py), not the oracle's
 
 A conversation alternates between what the policy writes and what it is given. Both are read; only the first is
-learned. With ids (B, T) and mask (B, T), mask 1 on what the assistant wrote (its end of turn included; not the program
-with a slip that a conversation goes on to repair):
+learned. With ids (B, T) and mask (B, T), mask 1 on what the assistant wrote (its end of turn included; not a program with
+a slip, there to be read, see trajectories.py):
 
     loss = - sum_t mask[t] log p(ids[t] | ids[<t]) / sum_t mask[t]
 
@@ -172,8 +172,10 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
                        "(--mode text: all, --mode code: none)")
     group.add_argument("--multi-share", type=float, default=settings["multi_share"], help="share of code that takes "
                        "several turns (a slip and its repair, a second program that checks)")
+    group.add_argument("--fallback-share", type=float, default=settings["fallback_share"], help="share of code that "
+                       "fails and is followed by an answer in words (--mode code: none): for models that can seldom repair a program")
     group.add_argument("--learn-slips", action=argparse.BooleanOptionalAction, default=settings["learn_slips"],
-                       help="train on the program with the slip, too, not only on its repair")
+                       help="train on programs with a slip, too, not only on what follows")
     group.add_argument("--keep-wrong", action="store_true", help="ablation: keep a teacher's wrong guesses, too")
     group.add_argument("--train-on-code-output", action="store_true", help="ablation: do not mask results")
     group = parser.add_argument_group("run")
@@ -186,6 +188,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     args.out = args.out or Path("runs") / run_name(args.model) / "sft"
     args.text_share = {"text": 1.0, "code": 0.0}.get(args.mode, args.text_share)
+    args.fallback_share = 0.0 if args.mode == "code" else args.fallback_share
     return args
 
 
@@ -206,8 +209,9 @@ def conversations(args: argparse.Namespace, chat: Chat, run: Run) -> list[dict]:
         wanted = min(wanted, args.steps * args.batch)
     with sandboxes.from_args(args) as box, tqdm(total=wanted, desc="conversations", unit="") as bar:
         made = make(draw(tasks, "sft", wanted, args.levels), chat, box, text_share=args.text_share,
-                    multi_share=args.multi_share, per_task=args.per_task, keep_wrong=args.keep_wrong,
-                    learn_slips=args.learn_slips or args.train_on_code_output, progress=bar)
+                    multi_share=args.multi_share, fallback_share=args.fallback_share, per_task=args.per_task,
+                    keep_wrong=args.keep_wrong, learn_slips=args.learn_slips or args.train_on_code_output,
+                    progress=bar)
     write_jsonl(saved, made)
     return made
 

@@ -3,16 +3,19 @@
 The paper's teacher is GPT-4o: it solves each question in several ways (words only, code, free choice), and the
 conversations whose final answer is right are kept, at most 70 per task, with multi-turn ones raised on purpose.
 Without a teacher we have something better and something worse: an oracle program for every task (always right, never
-creative). From it come five kinds of conversation:
+creative). From it come six kinds of conversation:
 
     reason   a worked solution in words                            text-solvable tasks only
     guess    the right answer straight away, in words              right, but nothing that words could compute
     code     a program, its real output, the answer
     repair   a program with a slip, the real error, the repaired program, its output, the answer
     recheck  a program, its output, a second program that tests it another way, the answer
+    fallback a program with a slip, the real error, then words after all, as in reason or guess
 
 `guess` is the honest part of any teacher's data: right answers that came without visible work. A model trained on it
 knows two ways to answer and no way to choose, which is exactly what reinforcement learning is there to teach.
+`fallback` is for models so small that they can seldom repair a program: without it they write the same program again
+until there is no room left, and never answer.
 Every program of every conversation runs in the sandbox; what is shown is what it printed.
 """
 import random
@@ -23,7 +26,7 @@ from chat import RESULTS, Chat, state_answer
 from sandbox import Sandbox
 from tasks import TASKS, Question
 
-KINDS = ("reason", "guess", "code", "repair", "recheck")
+KINDS = ("reason", "guess", "code", "repair", "recheck", "fallback")
 WORDINGS = {
     "reason": ["I think step by step. ", "I can see this without a program. ", "In words: "],
     "guess": ["I answer directly.", "The answer is clear to me.", "No program is needed here."],
@@ -33,6 +36,8 @@ WORDINGS = {
     "check": ["I check this another way.", "Let me test that.", "Before I answer, a test."],
     "checked": ["The test agrees.", "It holds.", "Both ways agree."],
 }
+# Not in WORDINGS, from which the tiny tokenizer is made: its tokens stay as they are.
+FALLBACK = ["That failed. I answer without a program. ", "Then in words: ", "No more programs. "]
 
 
 def block(program: str) -> str:
@@ -52,10 +57,14 @@ def slip(program: str, rng: random.Random) -> str:
     return "\n".join(rng.choice(slips))
 
 
-def choose_kind(question: Question, rng: random.Random, text_share: float, multi_share: float) -> str:
-    """Which kind of conversation: words with probability `text_share`, else code; of that, `multi_share` multi-turn."""
+def choose_kind(question: Question, rng: random.Random, text_share: float, multi_share: float,
+                fallback_share: float = 0.0) -> str:
+    """Which kind of conversation: words with probability `text_share`, else code; of that, `fallback_share` end in
+    words, and of the rest `multi_share` are multi-turn."""
     if rng.random() < text_share or not question.data["program"]:  # a question from a file has no oracle
         return "reason" if question.data["reasoning"] else "guess"
+    if fallback_share and rng.random() < fallback_share:  # 0 draws nothing: the other kinds fall as ever
+        return "fallback"
     if rng.random() < multi_share:
         return "recheck" if question.data["recheck"] and rng.random() < 0.5 else "repair"
     return "code"
@@ -66,12 +75,13 @@ def programs_of(question: Question, kind: str, rng: random.Random) -> list[str]:
     oracle = TASKS[question.task].oracle(question)
     if oracle is None:
         return []
-    return {"reason": [], "repair": [slip(oracle, rng), oracle]}.get(kind, [oracle])
+    broken = slip(oracle, rng)
+    return {"reason": [], "repair": [broken, oracle], "fallback": [broken, oracle]}.get(kind, [oracle])
 
 
 def make(questions: Iterable[Question], chat: Chat, sandbox: Sandbox, *, text_share: float = 0.5,
-         multi_share: float = 0.2, per_task: int = 70, keep_wrong: bool = False, learn_slips: bool = False,
-         progress=None) -> list[dict]:
+         multi_share: float = 0.2, fallback_share: float = 0.0, per_task: int = 70, keep_wrong: bool = False,
+         learn_slips: bool = False, progress=None) -> list[dict]:
     """Conversations for these questions: [{"task", "seed", "level", "kind", "messages"}], at most `per_task` each.
 
     A conversation is kept if its final answer passes the task's check (the paper's rule; `keep_wrong` switches it
@@ -86,7 +96,7 @@ def make(questions: Iterable[Question], chat: Chat, sandbox: Sandbox, *, text_sh
         started = []
         for question in questions[first:first + 256]:
             rng = random.Random(f"trajectory/{question.task}/{question.level}/{question.seed}")
-            kind = choose_kind(question, rng, text_share, multi_share)
+            kind = choose_kind(question, rng, text_share, multi_share, fallback_share)
             solved = question
             if keep_wrong and kind == "guess" and random.Random(f"wrong/{question.task}/{question.seed}").random() < 0.5:
                 solved = TASKS[question.task].question(question.seed + 1, question.level)
@@ -108,7 +118,7 @@ def make(questions: Iterable[Question], chat: Chat, sandbox: Sandbox, *, text_sh
             messages = chat.messages(prompt)
             for i, turn in enumerate(turns):  # policy and platform in turn
                 messages.append({"role": "user" if i % 2 else "assistant", "content": turn})
-            if kind == "repair" and not learn_slips:
+            if kind in ("repair", "fallback") and not learn_slips:
                 messages[2]["learn"] = False
             count[question.task] += 1
             kept.append({"task": question.task, "seed": question.seed, "level": question.level, "kind": kind,
@@ -122,9 +132,14 @@ def converse(question: Question, kind: str, rng: random.Random, programs: list[s
     def say(what: str, **values) -> str:
         return rng.choice(WORDINGS[what]).format(**values)
 
-    if kind == "reason":
+    def in_words() -> tuple[str, str]:
         worked, _, answer = TASKS[question.task].reasoning(question).rpartition("<<<")
-        return [say("reason") + worked], answer.removesuffix(">>>")
+        return worked, answer.removesuffix(">>>")
+
+    if kind == "reason":
+        opening = say("reason")
+        worked, answer = in_words()
+        return [opening + worked], answer
     if kind == "guess" and not results:
         return [say("guess") + " "], question.data["answer"]
     answer = results[-1].stdout.strip()
@@ -133,9 +148,12 @@ def converse(question: Question, kind: str, rng: random.Random, programs: list[s
     if kind == "guess":
         return [say("guess") + " "], answer
     turns = [f"{say('code')}\n{block(programs[0])}", RESULTS + results[0].for_model()]
+    if kind in ("repair", "fallback") and results[0].status != "error":  # this slip happened to do no harm
+        return None, ""
+    if kind == "fallback":
+        worked, answer = in_words() if question.data["reasoning"] else ("", answer)
+        return [*turns, rng.choice(FALLBACK) + worked], answer
     if kind == "repair":
-        if results[0].status != "error":  # this slip happened to do no harm
-            return None, ""
         error = results[0].for_model().strip().splitlines()[-1]
         turns += [f"{say('error', error=error)}\n{block(programs[1])}", RESULTS + results[1].for_model()]
     if kind == "recheck":

@@ -70,6 +70,14 @@ def build(tokenizer, kind="qwen2"):
     return policy.eval()
 
 
+def watched(forward, read):
+    """A backbone's forward that writes down how many tokens it was given."""
+    def count(self, input_ids, **options):
+        read.append(input_ids.numel())
+        return forward(self, input_ids=input_ids, **options)
+    return count
+
+
 @pytest.fixture(scope="session", params=["qwen2", "llama with pad = end of turn"])
 def taught(request, tokenizer, chat, box):
     """(policy, tokenizer, chat): small models that learned two conversations well enough to write programs."""

@@ -125,17 +125,19 @@ def data(box, tokenizer, mode="interpreter", **changes):
     args = sft.parse(["--mode", mode, *flags])
     chat = Chat(tokenizer, args.mode, "short", args.answer_format)
     return make(draw(select("tiny"), "sft", 160, (1,)), chat, box, text_share=args.text_share,
-                multi_share=args.multi_share, per_task=1000, keep_wrong=args.keep_wrong,
+                multi_share=args.multi_share, fallback_share=args.fallback_share, per_task=1000, keep_wrong=args.keep_wrong,
                 learn_slips=args.learn_slips)
 
 
 def test_sft_switches_change_the_kinds_of_conversations(box, tokenizer):
     kinds = {name: {record["kind"] for record in data(box, tokenizer, **flags)} for name, flags in {
         "default": {}, "text": {"mode": "text"}, "code": {"mode": "code"}, "text data": {"text_share": 1},
-        "code data": {"text_share": 0}, "single": {"multi_share": 0}}.items()}
+        "code data": {"text_share": 0}, "single": {"multi_share": 0},
+        "fallback": {"fallback_share": 1}, "code, no fallback": {"fallback_share": 1, "mode": "code"}}.items()}
     assert kinds["default"] == {"reason", "guess", "code", "repair", "recheck"}
     assert kinds["text"] == kinds["text data"] == {"reason", "guess"}
     assert kinds["code"] == kinds["code data"] == {"code", "repair", "recheck"}
+    assert kinds["fallback"] == {"reason", "guess", "fallback"} and kinds["code, no fallback"] == kinds["code"]
     assert kinds["single"] == {"reason", "guess", "code"}
 
 

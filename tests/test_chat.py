@@ -2,7 +2,7 @@
 import pytest
 
 from chat import ANSWER_FORMATS, MODES, RESULTS, Chat, ChatError, find_code, head_prompt, state_answer
-from tasks import draw, extract_answer, select
+from tasks import TASKS, draw, extract_answer, select
 from trajectories import encode, make
 
 
@@ -31,6 +31,29 @@ def test_a_slip_is_read_but_not_learned(chat, box):
         assert ids == same and sum(more) - sum(mask) == slip and mask.index(1) > more.index(1) + slip
     others = [record for record in read if record["kind"] != "repair"]
     assert others and all("learn" not in message for record in others for message in record["messages"])
+
+
+def test_a_fallback_is_a_failed_program_and_then_words(chat, box):
+    questions = draw(select("tiny"), "sft", 60, (1,))
+    plain = make(questions, chat, box, text_share=0.2, multi_share=0.5)
+    some, every = (make(questions, chat, box, text_share=0.2, multi_share=0.5, fallback_share=s) for s in (0.5, 1))
+    assert not any(record["kind"] == "fallback" for record in plain)
+    assert {record["kind"] for record in every} <= {"fallback", "reason", "guess"}
+    fallen = [record for record in every if record["kind"] == "fallback"]
+    assert len(fallen) > 30 > sum(record["kind"] == "fallback" for record in some) > 5
+    worked = 0
+    for record in fallen:
+        _, question, program, results, words = record["messages"]
+        task = TASKS[record["task"]]
+        assert program["learn"] is False and find_code(program["content"]) and "Error" in results["content"]
+        assert find_code(words["content"]) is None and "learn" not in words
+        asked = task.question(record["seed"], record["level"])
+        assert task.check(asked, extract_answer(words["content"])) and question["content"] in asked.prompt
+        ids, mask = encode(chat, record["messages"])
+        end = chat.tokenizer.decode([chat.end_of_turn])
+        assert chat.tokenizer.decode([i for i, m in zip(ids, mask) if m]) == words["content"] + end
+        worked += len(words["content"]) > 80  # reasons in words where the task can be solved so
+    assert 0 < worked < len(fallen)
 
 
 def test_pieces_are_the_template(chat, conversations):

@@ -219,3 +219,16 @@ def test_micro_batches_cover_everything_within_budget():
     assert sorted(i for group in groups for i in group) == list(range(8))
     assert groups[0] == [7]  # longest first: running out of memory shows at once
     assert all(len(group) == 1 or len(group) * max(lengths[i] for i in group) <= 100 for group in groups)
+
+
+def test_micro_batches_of_families_hold_one_family_each():
+    def named(prompt):
+        return [(name, prompt) for name in "abbabc"]
+
+    lengths = [30, 10, 50, 12, 31, 9]
+    groups = micro_batches(lengths, 100, named(60))
+    assert groups == [[2, 4], [1], [0, 3], [5]]  # the family with the longest first; 3 x 50 would be too many
+    assert micro_batches(lengths, 1000, named(60)) == [[2, 4, 1], [0, 3], [5]]
+    assert micro_batches(lengths, 1000, named(25)) == [[2, 4], [1], [0, 3], [5]]  # 19 + 40 places of padding are more
+    assert micro_batches(lengths, 1000, named(10)) == [[2], [4], [1], [0], [3], [5]]
+    assert micro_batches([], 10, []) == []

@@ -1,7 +1,8 @@
 """Loading, saving, presets."""
 import pytest
 import torch
-from conftest import build
+from conftest import build, watched
+from peft import LoraConfig, get_peft_model
 
 import models
 import sft
@@ -113,3 +114,52 @@ def test_trained_weights_stay_float32_whatever_they_are_multiplied_in(tmp_path, 
     assert (weight != before).float().mean() > 0.9  # bfloat16 would have rounded nearly all of it away
     frozen, _ = load(str(tmp_path), dtype="bfloat16", trainable=False)
     assert all(p.dtype == torch.bfloat16 for p in frozen.parameters())
+
+
+@pytest.mark.parametrize("kind", ["qwen2", "llama", "qwen2 lora"])
+def test_a_shared_prompt_is_read_once_with_the_same_result(tokenizer, monkeypatch, kind):
+    """Log-probabilities and gradients, of rows that start alike (and of rows that do not)."""
+    policy = build(tokenizer, kind.split()[0]).double()
+    if "lora" in kind:
+        policy = get_peft_model(policy, LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False)).double()
+    ids = torch.randint(3, len(tokenizer), (4, 60), generator=torch.Generator().manual_seed(0))
+    ids[:, :40] = ids[0, :40]
+    mask = (torch.rand(4, 60, generator=torch.Generator().manual_seed(1)) < 0.5).long()
+    mask[:, :35] = 0
+    mask[2] = 0
+    other = ids.clone()
+    other[3, 0] += 1
+    read = []
+    monkeypatch.setattr(type(models.backbone(policy)), "forward", watched(type(models.backbone(policy)).forward, read))
+    for rows, places in ((ids, 34 + 4 * 26), (other, 4 * 60), (ids[:1], 60)):
+        results = []
+        for shortest in (10, 1000):
+            monkeypatch.setattr(models, "SHORTEST_SHARED", shortest)
+            policy.zero_grad()
+            read.clear()
+            logprobs, entropy = models.score(policy, rows, mask[:len(rows)])
+            (logprobs * torch.linspace(-1, 1, 60)).sum().backward()
+            results.append([logprobs.detach(), entropy, *(p.grad for p in policy.parameters() if p.grad is not None)])
+            assert sum(read) == (places if shortest == 10 else rows.numel())
+        assert len(results[0]) == len(results[1]) > 10
+        for a, b in zip(*results):
+            assert (a - b).abs().max() <= 1e-5 * b.abs().max()  # some parts are in float32 in any model
+
+
+def test_what_rows_share_ends_before_anything_is_predicted():
+    ids = torch.tensor([[5, 6, 7, 8, 9], [5, 6, 7, 8, 1]])
+    for mask, shared in (([0, 0, 0, 0, 1], 3), ([0, 0, 1, 0, 1], 1), ([0, 1, 0, 0, 0], 0), ([0, 0, 0, 0, 0], 0)):
+        assert models.shared_prefix(ids, torch.tensor([mask, [0] * 5])) == shared
+    assert models.shared_prefix(torch.tensor([[1, 2, 3], [2, 2, 3]]), torch.ones(2, 3)) == 0
+
+
+def test_with_gradient_checkpointing_rows_are_read_whole(tokenizer, monkeypatch):
+    monkeypatch.setattr(models, "SHORTEST_SHARED", 2)
+    policy, ids, mask = build(tokenizer), torch.ones(3, 12, dtype=torch.long), torch.ones(3, 12)
+    mask[:, :8] = 0
+    expected, _ = models.score(policy, ids, mask)
+    policy.gradient_checkpointing_enable({"use_reentrant": False})
+    policy.train()
+    logprobs, _ = models.score(policy, ids, mask)
+    assert not models.can_share(models.backbone(policy)) and torch.allclose(logprobs, expected, atol=1e-5)
+    logprobs.sum().backward()

@@ -7,13 +7,14 @@ import pytest
 import torch
 from conftest import build
 from test_losses import f64
-from test_training import SETTINGS, Recorder, episodes_for
+from test_training import SETTINGS, Recorder, episodes_for, group_episodes
 
 import grpo
 from copies import Reference
 from models import load, save, score
 from ppo import Critic, explained_variance, gae, shaped_rewards, value_loss, whiten
 from runs import Run
+from sft import pad
 
 # A question of two tokens, two own tokens, two of output, three own ones, and padding behind; and a short one.
 MASK = torch.tensor([[0, 0, 1, 1, 0, 0, 1, 1, 1, 0], [0, 0, 0, 1, 0, 0, 0, 0, 0, 0]])
@@ -192,6 +193,23 @@ def test_values_and_their_gradient_do_not_depend_on_micro_batches(tokenizer, tmp
         assert loss == pytest.approx(results[0][0], abs=1e-5) and torch.allclose(values, results[0][1], atol=1e-4)
         assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(gradients, results[0][2]))
     assert (results[0][1] != 0).any()
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_the_critic_reads_rows_whole_under_gradient_checkpointing(tokenizer, tmp_path, monkeypatch, lora):
+    """Its backbone trains while the policy does not; layers that are run again have no cache."""
+    policy, _ = policies(tokenizer, tmp_path, lora)
+    policy.gradient_checkpointing_enable({"use_reentrant": False})
+    episodes = group_episodes(policy, monkeypatch)
+    ids, mask = pad([e.ids for e in episodes[:4]]), pad([e.mask for e in episodes[:4]])
+    critic = Critic(policy, ARGS)
+    torch.nn.init.normal_(critic.head.weight)
+    with critic.active():
+        shared = critic.values(ids, mask)
+        critic.backbone.train()
+        values = critic.values(ids, mask)
+        alone = torch.cat([critic.values(ids[i:i + 1], mask[i:i + 1]) for i in range(4)])
+    assert torch.allclose(values, alone, atol=1e-5) and torch.allclose(shared, alone, atol=1e-5) and alone.abs().max() > 0
 
 
 def test_a_value_is_read_before_its_token(tokenizer, tmp_path):

@@ -1,7 +1,9 @@
 """The engine: what it samples is what is trained on, whatever else is in the batch."""
 import dataclasses
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 import torch
@@ -250,6 +252,77 @@ def test_slow_programs_hold_up_nobody(taught, box, episodes):
         assert [e.ids for e in again] == [e.ids for e in episodes]
         seconds[exact] = engine.seconds_waiting
     assert seconds[False] < seconds[True]
+
+
+class HeldBox:
+    """The first programs are not done before so many have been submitted (or, too late, after some seconds)."""
+
+    def __init__(self, box, count):
+        self.box, self.count, self.held, self.late = box, count, [], False
+        self.timer = threading.Timer(10, self.release, [True])
+        self.timer.start()
+
+    def submit(self, code):
+        future = Future()
+        self.held.append((future, code))
+        if len(self.held) >= self.count:
+            self.release(False)
+        return future
+
+    def release(self, late):
+        self.timer.cancel()
+        self.count, self.late, held, self.held = 0, self.late or late, self.held, []
+        for future, program in held:
+            future.set_result(self.box.run(program))
+
+
+@pytest.fixture
+def parkings(monkeypatch):
+    """How often rows were parked."""
+    seen, park = Counter(), Engine._park
+    monkeypatch.setattr(Engine, "_park", lambda *a: (before := len(a[2]), park(*a), seen.update(n=len(a[2]) - before))[1])
+    return seen
+
+
+@pytest.mark.parametrize("static", [False, True])
+def test_waiting_episodes_leave_their_slots_to_others(taught, box, episodes, parkings, static):
+    """Eleven episodes wait, where ten decode, with two slots to park in, one of them for changing places."""
+    policy, tokenizer, chat = taught
+    questions, held = draw(select("count_bits"), "sft", 6, (1,)), HeldBox(box, 11)
+    engine = Engine(policy, tokenizer, held, LIMITS, chat=chat, slots=12, exact=False, static=static)
+    again = engine.run(questions, samples=4, temperature=0.8, seed=1)
+    assert [e.ids for e in again] == [e.ids for e in episodes] and not held.late
+    assert (engine.active, engine.parking) == (10, 2) and parkings["n"] >= 1
+    again = engine.run(questions[:3], samples=4, temperature=0.8, seed=1)  # as many as there are slots: nobody parks
+    assert [e.ids for e in again] == [e.ids for e in episodes[:12]] and (engine.active, engine.parking) == (12, 0)
+
+
+def test_without_parking_nobody_else_could_go_on(taught, box):
+    policy, tokenizer, chat = taught
+    held = HeldBox(box, 13)
+    held.timer.cancel()
+    held.timer = threading.Timer(1, held.release, [True])
+    held.timer.start()
+    engine = Engine(policy, tokenizer, held, LIMITS, chat=chat, slots=12, exact=False, park=False)
+    engine.run(draw(select("count_bits"), "sft", 6, (1,)), samples=4, temperature=0.8, seed=1)
+    assert held.late and engine.parking == 0
+
+
+@pytest.mark.parametrize("slots, limits", [(10, {}), (20, {}), (10, {"episode_tokens": 130}), (10, {"calls": 1})])
+def test_parked_episodes_in_any_order(taught, box, parkings, slots, limits):
+    """The order in which programs are done, and episodes that end while they are parked, change nothing."""
+    policy, tokenizer, chat = taught
+    questions, limits = draw(select("count_bits"), "sft", 6, (1,)), dataclasses.replace(LIMITS, **limits)
+    plain = Engine(policy, tokenizer, box, limits, chat=chat).run(questions, samples=4, temperature=0.8, seed=1)
+    engine = Engine(policy, tokenizer, SlowBox(box), limits, chat=chat, slots=slots, exact=False)
+    again = engine.run(questions, samples=4, temperature=0.8, seed=1)
+    assert [(e.ids, e.stop) for e in again] == [(e.ids, e.stop) for e in plain] and parkings["n"] >= 1
+
+
+def test_who_waits_for_programs_does_not_park(taught, box):
+    policy, tokenizer, chat = taught
+    assert not Engine(policy, tokenizer, box, LIMITS, chat=chat, exact=True, park=True).park
+    assert not Engine(policy, tokenizer, box, LIMITS, chat=Chat(tokenizer, "text", "short"), exact=False).park
 
 
 def test_merged_weights_sample_the_same(tokenizer, chat, box):

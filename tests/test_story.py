@@ -185,7 +185,7 @@ def test_sizes_grow_with_the_budget_and_fit_into_it(tmp_path, monkeypatch, budge
     story.state["phases"] = {"base": {"seconds": 0.08 * budget}, "sft": {"seconds": 0.35 * budget},
                              "after-sft": {"seconds": 0.08 * budget}}
     left = 0.97 * budget - story.seconds() - 0.08 * budget
-    size, step = story.grpo_size(), 8 * 8 * (story.seconds_per_episode() + 4 / 3 * 450 / 400)
+    size, step = story.grpo_size(), 8 * 8 * (story.seconds_per_episode() + 450 / 400)
     assert size["steps"] == 4 * size["stage_steps"] and (size["steps"] * step <= left or size["steps"] == 4)
 
 

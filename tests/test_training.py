@@ -10,9 +10,11 @@ from argparse import Namespace
 
 import pytest
 import torch
-from conftest import ROOT, build
+from conftest import ROOT, build, watched
 
 import grpo
+import models
+import ppo
 import sft
 from copies import Reference
 from models import load, save, score
@@ -70,6 +72,54 @@ def test_the_gradient_does_not_depend_on_micro_batches(tokenizer, aggregate):
         assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(whole, parts))
         assert same["loss"] == pytest.approx(stats["loss"], abs=1e-6)
     assert any(g.abs().max() > 1e-4 for g in whole)
+
+
+def group_episodes(policy, monkeypatch, groups=2, samples=4):
+    """Episodes of questions with long prompts, that are worth reading once; a few of them are far longer."""
+    monkeypatch.setattr(models, "SHORTEST_SHARED", 8)
+    made = episodes_for(policy, [0.0] * groups * samples, [3 + 5 * (i % 3) for i in range(groups * samples)])
+    for i, episode in enumerate(made):  # 16 tokens before the prompt of two
+        prompt = [40 + i // samples, *range(3, 18)]
+        episode.question = TASKS["products"].question(i // samples, 1)
+        for name, values in (("ids", prompt), ("mask", [0] * 16), ("logprobs", [0.0] * 16)):
+            setattr(episode, name, values + getattr(episode, name))
+    return made
+
+
+@pytest.mark.parametrize("aggregate", ["sequence", "token", "constant"])
+def test_the_gradient_does_not_depend_on_reading_prompts_once(tokenizer, monkeypatch, aggregate):
+    policy = build(tokenizer)
+    episodes, reference = group_episodes(policy, monkeypatch), Reference(build(tokenizer, "qwen2"))
+    names = ppo.families(models.backbone(policy), episodes)
+    assert names == [(("products", 1, i // 4), 18) for i in range(8)]
+    advantages = torch.randn(8, generator=torch.Generator().manual_seed(0)).tolist()
+    read, results = [], []
+    kind = type(models.backbone(policy))
+    monkeypatch.setattr(kind, "forward", watched(kind.forward, read))
+    for shortest in (8, 1000):
+        monkeypatch.setattr(models, "SHORTEST_SHARED", shortest)
+        read.clear()
+        results.append((*gradients(policy, episodes, advantages, aggregate=aggregate, kl=0.1, reference=reference,
+                                   epochs=2), sum(read)))
+    assert 1.25 * results[0][2] < results[1][2]
+    assert results[0][1]["loss"] == pytest.approx(results[1][1]["loss"], abs=1e-6)
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(results[0][0], results[1][0]))
+    assert any(g.abs().max() > 1e-4 for g in results[0][0])
+
+
+def test_families_are_for_long_prompts_that_several_episodes_share(tokenizer, monkeypatch):
+    policy = build(tokenizer)
+    episodes = group_episodes(policy, monkeypatch)
+    model = models.backbone(policy)
+    assert ppo.families(model, episodes) and ppo.families(model, []) is None
+    assert ppo.families(model, episodes[::3]) is None  # three episodes of two questions
+    monkeypatch.setattr(models, "SHORTEST_SHARED", 18)
+    assert ppo.families(model, episodes) is None
+    monkeypatch.setattr(models, "SHORTEST_SHARED", 8)
+    policy.gradient_checkpointing_enable({"use_reentrant": False})
+    assert ppo.families(model, episodes)  # in eval mode nothing is run again
+    policy.train()
+    assert ppo.families(model, episodes) is None
 
 
 def test_sft_gradient_does_not_depend_on_micro_batches(tokenizer, chat, conversations):
