@@ -1,4 +1,4 @@
-"""Speed, measured side by side: `python bench.py sandbox [--quick]`, `python bench.py rollout --help`.
+"""Speed, measured side by side: `python bench.py sandbox [--quick]`, `rollout` and `training` (see their --help).
 
 Every contestant runs in every round, in turn, so that whatever else the machine does hits all of them alike;
 ratios are taken within a round, and the median over the rounds is what is compared with the bar. Each bar is
@@ -218,9 +218,13 @@ def main() -> int:
     command = commands.add_parser("sandbox", help="against a fresh interpreter and against a bare fork")
     command.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
     commands.add_parser("rollout", help="the engine against generate, see `bench.py rollout --help`")
+    commands.add_parser("training", help="shared prompts read once or in every row, see `bench.py training --help`")
     if sys.argv[1:2] == ["rollout"]:
         import bench_rollout  # torch and transformers, which the sandbox's bench does without
         return bench_rollout.main(sys.argv[2:])
+    if sys.argv[1:2] == ["training"]:
+        import bench_training
+        return bench_training.main(sys.argv[2:])
     args = parser.parse_args()
     return bench_sandbox(args)
 

@@ -377,6 +377,8 @@ def main(argv: list[str] | None = None) -> dict:
     try:
         args = parse(argv)
         args.device = parallel.start(args.device)
+        if args.model.startswith(api.PREFIX) and parallel.size() > 1:
+            fail("a model behind a server is asked by one process, which sends many questions at once: without torchrun")
         folder = None if args.base else args.run or newest(args.model)
         if args.run and not exists(args.run):
             fail(f"{args.run} holds no policy: give a stage's folder, such as runs/tiny/sft")

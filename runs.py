@@ -261,14 +261,15 @@ def write_section(path: Path, name: str, text: str) -> None:
     in the file stays."""
     begin, end = f"<!-- {name}: begin, written by a command -->", f"<!-- {name}: end -->"
     old = path.read_text("utf-8") if path.exists() else ""
-    block = f"{begin}\n{text.strip()}\n{end}\n"
-    if (begin in old) != (end in old.partition(begin)[2]) or begin not in old and end in old:
-        raise RunError(f"{path} has only one of the two lines {begin} and {end}: put the other one back, or take it out")
-    if begin in old:
-        before, _, rest = old.partition(begin)
-        new = before + block + rest.partition(end)[2].removeprefix("\n")
+    block, lines = f"{begin}\n{text.strip()}\n{end}", old.split("\n")
+    first, last = ([i for i, line in enumerate(lines) if line == mark] for mark in (begin, end))
+    if not first and not last:
+        new = (old.rstrip() + "\n\n" if old.strip() else "") + block + "\n"
+    elif len(first) == len(last) == 1 and first < last:
+        new = "\n".join([*lines[:first[0]], block, *lines[last[0] + 1:]])
     else:
-        new = (old.rstrip() + "\n\n" if old.strip() else "") + block
+        raise RunError(f"{path} must have the lines {begin} and {end} once each, in this order, or neither: put the "
+                       "missing one back, or take the other one out")
     write_text(path, new)
 
 

@@ -11,6 +11,7 @@ import pytest
 
 import api
 import evaluate
+import parallel
 import r1ci
 import sft
 from chat import RESULTS, Protocol
@@ -258,6 +259,16 @@ def test_a_teacher_on_this_machine(tmp_path, monkeypatch, taught, box):
     sft.main(["--teacher", "master", "--per-task", "8", "--tasks", "count_bits", "--steps", "1", "--batch", "8"])
     records = read_jsonl(tmp_path / "runs/tiny/sft/data.jsonl")
     assert records and any(m["content"].startswith(RESULTS) for record in records for m in record["messages"])
+
+
+def test_a_server_is_asked_by_one_process(server, quick, tmp_path, monkeypatch, capsys):
+    """Under torchrun every process would ask, and pay for, every question."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(parallel, "size", lambda: 2)
+    with pytest.raises(SystemExit) as ended:
+        evaluate.main(["--model", "openai:fake", "--base-url", server.url, "--questions", "2"])
+    assert ended.value.code == 2 and "without torchrun" in capsys.readouterr().err and not server.bodies
+    assert not (tmp_path / "runs").exists()
 
 
 def test_asking_in_a_loop(server, quick, tmp_path, monkeypatch, capsys):

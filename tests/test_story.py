@@ -157,9 +157,14 @@ def test_an_episode_cannot_break_the_page(tmp_path):
     assert "first" not in page.read_text() and page.read_text().index("third") < page.read_text().index("second")
     page.write_text(page.read_text().replace("<!-- one: end -->", ""))
     before = page.read_text()
-    with pytest.raises(RunError, match="only one of the two lines"):
+    with pytest.raises(RunError, match="once each"):
         write_section(page, "one", "fourth")
     assert page.read_text() == before
+    page.write_text("as `<!-- one: begin, written by a command -->` says\n")  # not a line of its own
+    write_section(page, "one", "fifth")
+    write_section(page, "one", "sixth")
+    assert page.read_text().startswith("as `<!--") and page.read_text().endswith("sixth\n<!-- one: end -->\n")
+    assert "fifth" not in page.read_text()
 
 
 def test_durations():
