@@ -17,7 +17,7 @@ import models
 import sandbox
 import sft
 from chat import ChatError
-from flags import positive
+from flags import make_parser, positive
 from models import ModelError
 from runs import fail, trained_parameters
 from tasks import TaskError, draw, select
@@ -62,7 +62,8 @@ def main(argv: list[str]) -> int:
     own.add_argument("--rounds", type=positive, default=3)
     given, rest = own.parse_known_args(argv)
     try:
-        args = grpo.parse(rest)
+        known = make_parser(argv, "")[0].parse_known_args(argv)[0]  # with --run, the model of that run
+        args = grpo.parse(["--model", known.model, *(["--preset", known.preset] if known.preset else []), *rest])
         policy, tokenizer = models.load(args.model, checkpoint_folder=given.run, dtype=args.dtype, quantize=args.quantize,
                                         lora_rank=args.lora_rank, random_weights=args.random_weights,
                                         layers=args.layers, device=args.device,

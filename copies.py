@@ -54,11 +54,11 @@ def plain_weight(layer) -> torch.Tensor:
 
 
 class Reference:
-    """The policy that RL started from, frozen: what the KL term measures the distance to (invariant 7).
+    """The policy that RL started from, frozen: what the KL term measures the distance to.
 
     With full parameters it is a copy. With LoRA it is a second, frozen copy of the SFT adapter on the same base (the
-    adapter switched *off* would be the base model before SFT, and KL would pull back to the cold start: paper.md
-    pitfall 18); only a cold start with LoRA refers to the base itself.
+    adapter switched *off* would be the base model before SFT, and KL would pull back to the cold start); only a cold
+    start with LoRA refers to the base itself.
     """
 
     def __init__(self, policy, adapter: Path | None = None):

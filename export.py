@@ -3,7 +3,7 @@
     python r1ci.py export --run runs/3b/grpo --out r1ci-3b
 
 An adapter was trained beside a base that is stored in 4 bits. Merging it into *those* weights would round it to 4 bits
-as well, and much of what was learned would be gone (paper.md pitfall 25). So the base is loaded again, unquantised, and
+as well, and much of what was learned would be gone. So the base is loaded again, unquantised, and
 the adapter is added there: W + scale B A. What comes out differs from what was trained by the quantisation error of
 the base, which the adapter has never been without; it is the usual price of QLoRA, and small.
 
@@ -11,35 +11,28 @@ Real models' tokenizers load with AutoTokenizer as ever. The tiny one needs PreT
 AutoTokenizer takes every tokenizer beside a qwen2 model for Qwen's own.
 """
 import argparse
-import json
 import os
 import shutil
 from pathlib import Path
 
 from models import ModelError, exists, load, saved
-from runs import RunError, fail, writing
-
-
-def settings(run: Path) -> dict:
-    """The configuration of the run that this folder, or the one above it (for best/), belongs to."""
-    for folder in (run, run.resolve().parent):
-        if (folder / "config.json").is_file():
-            return json.loads((folder / "config.json").read_text())
-    raise RunError(f"{run} has no config.json: give a stage's folder, such as runs/3b/grpo, or its best/")
+from runs import RunError, fail, settings_of_run, writing
 
 
 def export(run: Path, out: Path, dtype: str | None = None, device: str = "cpu") -> str:
     """Write the merged model, its tokenizer and chat template to the folder `out`; the type of its weights.
 
-    dtype: bfloat16 or float32; None: as the run's --dtype (bfloat16 for all pretrained models).
+    dtype: bfloat16 or float32; None: the run's --dtype, which for pretrained models is "auto": bfloat16 here.
     Raises RunError or ModelError if there is nothing to export, or something in the way.
     """
     if not exists(run):
         raise RunError(f"{run} holds no policy: give a stage's folder, such as runs/3b/grpo, or its best/")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RunError(f"{out} is not an empty folder: choose another --out")
-    config = settings(run)
-    dtype = dtype or config["dtype"]
+    config = settings_of_run(run)
+    if config is None:
+        raise RunError(f"{run} has no config.json: give a stage's folder, such as runs/3b/grpo, or its best/")
+    dtype = dtype or config["dtype"].replace("auto", "bfloat16")
     policy, tokenizer = load(config["model"], checkpoint_folder=run, dtype=dtype, quantize="none", device=device,
                              random_weights=config["random_weights"], layers=config["layers"], seed=config["seed"],
                              trainable=False)
@@ -60,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="r1ci.py export", description=main.__doc__)
     parser.add_argument("--run", type=Path, required=True, help="a stage's folder, such as runs/3b/grpo, or its best/")
     parser.add_argument("--out", type=Path, required=True, help="a folder that does not exist yet, or is empty")
-    parser.add_argument("--dtype", choices=("bfloat16", "float32"), help="of the weights (default: the run's --dtype)")
+    parser.add_argument("--dtype", choices=("bfloat16", "float32"), help="of the weights (default: the run's --dtype, or bfloat16 if that is auto)")
     parser.add_argument("--device", default="cpu", help="where the merging is done")
     args = parser.parse_args(argv)
     try:

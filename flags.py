@@ -1,29 +1,40 @@
 """Command lines: the flags that every script shares, with defaults from the preset of --model."""
 import argparse
+from pathlib import Path
 
 import torch
 
 from chat import PROMPTS
+from models import run_name
 from presets import PRESETS, SERVED, ModelError, preset
+from runs import settings_of_run
 
 
 def make_parser(argv: list[str] | None, description: str, prog: str | None = None, served: bool = False
                 ) -> tuple[argparse.ArgumentParser, dict]:
     """(parser, preset) of a command: --model is read first, because the other flags' defaults depend on it.
 
+    A command with --run works on the model of that run, so there --model need not be given; another one is refused.
     served: the command only asks the model, so one behind a server (api.py) will do.
     """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)  # or --mode would be read as --model
-    first.add_argument("--model", default="tiny")
+    first.add_argument("--model")
     first.add_argument("--preset", choices=tuple(PRESETS))
+    first.add_argument("--run", type=Path)
     parser = argparse.ArgumentParser(prog=prog, description=description, allow_abbrev=False,
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     known = first.parse_known_args(argv)[0]
-    model = known.model
+    trained = known.run and settings_of_run(known.run) or {}
+    model = known.model or trained.get("model", "tiny")
+    if run_name(trained.get("model", model)) != run_name(model):
+        raise ModelError(f"{known.run} holds a policy of --model {trained['model']}, not of {model}: leave --model out")
+    chosen = known.preset or trained.get("preset")
     if model.startswith(SERVED) and not served:
         raise ModelError(f"{model} answers over the network, so there are no weights to work on here: it can be asked "
                          "(evaluate.py, r1ci.py ask) and can teach (sft.py --teacher)")
-    return parser, add_arguments(parser, preset(model, known.preset))
+    values = add_arguments(parser, preset(model, chosen))
+    parser.set_defaults(model=model, preset=chosen)
+    return parser, values
 
 
 def add_arguments(parser: argparse.ArgumentParser, values: dict) -> dict:
@@ -43,7 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser, values: dict) -> dict:
     group.add_argument("--layers", type=int, help="keep only so many layers (with --random-weights)")
     group.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     group = parser.add_argument_group("episodes")
-    group.add_argument("--tasks", default=values["tasks"], help="tiny, train, test, all, an ability, or task names")
+    group.add_argument("--tasks", default=values["tasks"], help="tiny, train, test, all, a suite, an ability, "
+                       "task names, or a JSONL file of your own questions (tasks_file.py)")
     group.add_argument("--levels", type=parse_levels, default=parse_levels(values["levels"]),
                        help="difficulty: 1, 1-3, 2,4")
     group.add_argument("--mode", choices=("interpreter", "text", "code"), default="interpreter")
@@ -51,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser, values: dict) -> dict:
     group.add_argument("--answer-format", choices=("angle", "boxed", "tags"), default="angle")
     for name, what in (("turn_tokens", "most tokens in one turn"), ("episode_tokens", "most tokens in all"),
                        ("calls", "most programs"), ("results_chars", "most characters of output shown"),
-                       ("slots", "episodes decoded at once")):
+                       ("slots", "rows of the cache: episodes at once (a fifth of them may wait for programs)")):
         group.add_argument("--" + name.replace("_", "-"), type=positive, default=values[name], help=what)
     group.add_argument("--exact", action=argparse.BooleanOptionalAction, default=values["exact"], help="take a "
                        "program's output after --lag decode steps, waiting if need be: a run repeats bit by bit")

@@ -1,6 +1,6 @@
 """GRPO on episodes that use an interpreter.
 
-    python grpo.py                     the tiny model on this machine, warm start included (about 6 minutes)
+    python grpo.py                     the tiny model on this machine, warm start included (about 5 minutes)
     python grpo.py --model 3b          QLoRA on one GPU
     python grpo.py --algorithm ppo     the same loop with a critic (ppo.py); reinforce: leave-one-out baseline
     python grpo.py --resume            goes on after Ctrl-C or a crash
@@ -16,7 +16,7 @@ group. No critic: the group's mean is the baseline.
 
 t runs over the tokens that the policy wrote; |y_i| counts just those. The paper (arXiv 2505.21668) prints pi_ref in
 the ratio's denominator; that is a slip of the formula, it must be pi_old. Its settings: groups of 5, learning rate
-1e-6 on all parameters, beta 0.001. k3 is unbiased as a value, not as a gradient (paper.md pitfall 17); with one update
+1e-6 on all parameters, beta 0.001. k3 is unbiased as a value, not as a gradient; with one update
 per batch and beta this small the difference does not matter, and it is what the paper's code base does.
 """
 import argparse
@@ -99,7 +99,7 @@ def policy_loss(logprobs: torch.Tensor, old_logprobs: torch.Tensor, advantages: 
     if advantages.ndim == 1:
         advantages = advantages[:, None]
     trained = mask > 0
-    # Masked places get difference 0 *before* exp: inf * 0 would be NaN, also in the gradient (paper.md pitfall 4).
+    # Masked places get difference 0 *before* exp: inf * 0 would be NaN, also in the gradient.
     difference = torch.where(trained, logprobs - old_logprobs, 0.0)
     ratio = difference.exp()
     clipped = ratio.clamp(1 - clip_low, 1 + clip_high)
@@ -254,7 +254,7 @@ def batch_loss(policy, reference: Reference | None, ids: list[list[int]], masks:
 
 
 def rollout_metrics(episodes: list[Episode], groups: torch.Tensor) -> dict:
-    """What the episodes of a step were like; a step that cannot learn says so here (invariant 9)."""
+    """What the episodes of a step were like; a step that cannot learn says so here."""
     count = len(episodes)
     programs = [turn for e in episodes for turn in e.turns if turn.status]
     rewards = torch.tensor([e.reward for e in episodes])

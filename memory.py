@@ -1,7 +1,7 @@
 """Running out of memory without losing the run.
 
 What fits is planned (`plan.py`), but a plan is an estimate and other programs use the same device. So both places that
-need much memory give way instead of dying, and neither changes a result:
+need much memory give way instead of dying, and neither changes a result, but for rounding:
 
     training    a step's sequences are split into micro-batches of at most `tokens` places, longest first. If one does
                 not fit, the gradients of the unfinished step are thrown away, the budget is halved, and the step starts

@@ -13,7 +13,7 @@ its backbone on a cache, and `score` computes log-probabilities of given tokens:
     ids (B, T) -> backbone, the prompt that all rows share only once -> only positions that predict a trained token
         -> (N, H) -> in chunks: LM head, log-softmax, recomputed in backward (HeadLogprobs) -> logprobs (B, T)
 
-The full logits (B, T, V) would be the largest tensor of all by far (paper.md pitfall 27); they never exist.
+The full logits (B, T, V) would be the largest tensor of all by far; they never exist.
 """
 import json
 import logging
@@ -151,12 +151,16 @@ def load(model: str, *, checkpoint_folder: Path | None = None, dtype: str = "bfl
     if gradient_checkpointing and trainable:
         policy.gradient_checkpointing_enable({"use_reentrant": False})
     adapter = checkpoint_folder and saved(checkpoint_folder, "adapter")
+    if trainable and checkpoint_folder and (lora_rank > 0) == bool(full and full.is_dir()):
+        raise ModelError(f"{checkpoint_folder} holds " + (
+            "an adapter (LoRA): train on with --lora-rank above 0" if lora_rank == 0 else
+            "all parameters, trained: train on with --lora-rank 0") + ", or begin from an exported model (r1ci.py export)")
     if adapter and adapter.is_dir():
         from peft import PeftModel
         policy = PeftModel.from_pretrained(policy, str(adapter), is_trainable=trainable)
     elif lora_rank and trainable:
         from peft import LoraConfig, get_peft_model
-        # Dropout 0: in RL the scored policy must be the sampled one (invariant 4).
+        # Dropout 0: in RL the scored policy must be the sampled one.
         policy = get_peft_model(policy, LoraConfig(r=lora_rank, lora_alpha=2 * lora_rank, lora_dropout=0.0,
                                                    target_modules="all-linear", task_type="CAUSAL_LM"))
     if not trainable:
@@ -231,7 +235,7 @@ def _from_weights(source: str, dtype: str, quantize: str, device: str, tokenizer
         raise _cannot_load(source, error) from None
     for module in policy.modules():
         # bitsandbytes repacks 4-bit weights for its AVX-512 kernel at the first forward in eval mode. Packed weights
-        # cannot be trained through, and sampler and trainer would compute differently (paper.md pitfall 8).
+        # cannot be trained through, and sampler and trainer would compute differently.
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
     return policy, tokenizer
@@ -427,7 +431,7 @@ def score(policy, ids: torch.Tensor, mask: torch.Tensor, temperature: float = 1.
     """(logprobs, entropy), each (B, T): of token ids[b, t] given what stands before it, where mask[b, t]; 0 elsewhere.
 
     ids (B, T) are padded on the right with anything. No attention mask is needed: attention is causal, so padding
-    behind a token cannot reach it, and a pad token that equals end-of-turn (paper.md pitfall 5) cannot do harm.
+    behind a token cannot reach it, and a pad token that equals end-of-turn cannot do harm.
     """
     states, where = predicting_states(policy, backbone(policy), ids, mask)  # (N, H)
     targets = ids[where]  # (N,)

@@ -91,6 +91,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
         task.name for task in (select(own.test_tasks) if own.test_tasks else [])}
     if both:
         raise TaskError(f"--tasks and --test-tasks must not share tasks, and both have {', '.join(sorted(both))}")
+    adapters = set()
     for command, more in ((evaluate, []), (curriculum, []), (sft, own.sft_flags), (grpo, own.rl_flags)):
         args = command.parse([*rest, *more])
         given = {word.partition("=")[0] for word in more}
@@ -100,8 +101,11 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
                            + ("" if refused & OURS else " when there is a --budget"))
         if command in (sft, grpo):
             check_arguments(args.quantize, args.lora_rank)
+            adapters.add(args.lora_rank > 0)
         if command is sft and args.data and not args.data.is_file():
             raise RunError(f"there is no file {args.data}")
+    if len(adapters) > 1:
+        raise RunError("--lora-rank must be 0 in both training phases, or in neither: put it among the common flags")
     if own.write and own.write.is_dir():
         raise RunError(f"{own.write} is a folder: --write takes a file, such as RESULTS.md")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:

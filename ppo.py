@@ -12,9 +12,8 @@ next *own* token, whatever stood between:
     whitening    A_t minus mean, divided by std, over all trained tokens of the step
 
 An interpreter's output is nothing that the policy did, so it is no step of the recursion: a value read inside
-it would leak into the advantages of real tokens (paper.md pitfall 20). The paper (v2) reports PPO about equal
-to GRPO and gives no settings; gamma = lambda = 1 (advantage = return - value) and value clip 0.5 are the
-Search-R1 script's.
+it would leak into the advantages of real tokens. The paper (v2) reports PPO about equal to GRPO and gives no settings;
+gamma = lambda = 1 (advantage = return - value) and value clip 0.5 are the Search-R1 script's.
 
 The critic may not share trained weights with the policy: the value loss would push the policy about. So with
 LoRA it is a second adapter on the shared frozen base (small: one GPU holds both), with full parameters a copy
@@ -216,7 +215,7 @@ class Critic:
                                                                          [masks[i] for i in group]))
                         old, target = (x[group, :ids.shape[1]].to(self.device) for x in (values, returns))
                         loss = value_loss(self.values(ids, mask), old, target, mask, args.value_clip)
-                        loss = loss * mask.sum() / trained  # normalised once per step (invariant 6)
+                        loss = loss * mask.sum() / trained  # normalised once per step
                         loss.backward()
                         return {"loss": loss.item()}
 

@@ -6,7 +6,7 @@ import copy
 from pathlib import Path
 
 # What all pretrained models share. Learning rates: the paper trains all parameters (RL at 1e-6); LoRA wants 10 to 100
-# times as much (paper.md pitfall 24), so 1e-5 for RL and 1e-4 for SFT. KL, group size, temperature: the paper's.
+# times as much, so 1e-5 for RL and 1e-4 for SFT. KL, group size, temperature: the paper's.
 PRETRAINED = {
     "dtype": "auto", "quantize": "none", "lora_rank": 32, "tasks": "train", "levels": "1-5", "style": "full",
     "turn_tokens": 768, "episode_tokens": 4096, "calls": 8, "results_chars": 2000, "slots": 64,
@@ -76,7 +76,7 @@ class ModelError(ValueError):
 
 
 def preset(model: str, settings: str | None = None) -> dict:
-    """The settings of a preset, or for a hub id or folder those of a small pretrained model (a copy).
+    """A copy of a preset; for a hub id PRETRAINED's settings, for a local folder SMALL's.
 
     settings: the name of the preset to take them from, for a hub id or folder that holds a model of that size.
     """

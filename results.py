@@ -47,7 +47,8 @@ CURVES = (("sft", "loss", "SFT: loss per token"), ("grpo", "accuracy", "RL: accu
 PAPER = """### Beside the paper
 
 The paper's figures (arXiv 2505.21668, from its second version on), **of other and far larger models** on its own
-questions of the same 37 unseen tasks, to say how large an effect it reports:
+37 unseen tasks (which ones is not published in a form that could be checked; ours are our choice), to say how large
+an effect it reports:
 
 | the paper's | accuracy on its 37 unseen tasks |
 |---|---|

@@ -117,7 +117,7 @@ def sample(logits: torch.Tensor, u: torch.Tensor, temperature: float, top_p: flo
 
     Inverse transform: the first id at which the cumulated probability exceeds u. Temperature 0 is greedy (log-probs
     then of temperature 1). top_p < 1 keeps the smallest set of ids with that mass (for inference only: the trainer
-    does not know the cut, paper.md pitfall 7); log-probs stay those of the uncut distribution.
+    does not know the cut); log-probs stay those of the uncut distribution.
     """
     scaled = logits if temperature in (0, 1) else logits.float() / temperature
     probs = torch.softmax(scaled, dim=-1, dtype=torch.float32)

@@ -144,7 +144,8 @@ class Run:
         """Save the policy to best/ if the steps since the last checkpoint were the most accurate so far.
 
         The measure costs nothing and cannot be trained on: every step's questions are new, so its accuracy is that of
-        the policy on unseen questions of the training tasks. It is a mean over some steps, and noisy.
+        the policy on unseen questions of the training tasks. It is a mean over some steps, and noisy. With a curriculum
+        the questions are those of a pool and come again, and its stages are not equally hard.
         """
         if not self.writes:
             return
@@ -271,6 +272,14 @@ def write_section(path: Path, name: str, text: str) -> None:
         raise RunError(f"{path} must have the lines {begin} and {end} once each, in this order, or neither: put the "
                        "missing one back, or take the other one out")
     write_text(path, new)
+
+
+def settings_of_run(folder: Path) -> dict | None:
+    """The settings of the run that this folder, or the one above it (for best/), belongs to; None if there are none."""
+    for place in (folder, folder.resolve().parent):
+        with contextlib.suppress(OSError, ValueError):
+            return json.loads((place / "config.json").read_text("utf-8"))
+    return None
 
 
 def write_jsonl(path: Path, records: Iterable[dict]) -> None:

@@ -7,13 +7,13 @@
 
 A conversation alternates between what the policy writes and what it is given. Both are read; only the first is
 learned. With ids (B, T) and mask (B, T), mask 1 on what the assistant wrote (its end of turn included; not a program with
-a slip, there to be read, see trajectories.py):
+a slip, which is there to be read, unless `--learn-slips`, the tiny model's default):
 
     loss = - sum_t mask[t] log p(ids[t] | ids[<t]) / sum_t mask[t]
 
 The paper (section 3.2) fine-tunes on 6.5k conversations for 3 epochs; whether code output is masked in its SFT is not
 stated. We mask it: a policy that learns to *predict* results will invent them. `--train-on-code-output` is the
-ablation, and the single place where the mask changes.
+ablation. Two places decide on the mask: `trajectories.encode` (whose message it is) and `training_mask` (the ablation).
 """
 import argparse
 import math
@@ -82,7 +82,7 @@ def learning_rate(step: int, steps: int, peak: float) -> float:
 
 def train_step(policy, optimizers: list, batch: list[tuple[list[int], list[int]]], micro_tokens: int, lr: float) -> dict:
     """One optimizer step on (ids, mask) pairs. The loss is normalised once, by the batch's trained tokens, so the
-    gradient does not depend on how the batch is split (invariant 6)."""
+    gradient does not depend on how the batch is split."""
     device = next(policy.parameters()).device
     parameters = trained_parameters(policy).values()
     trained = sum(sum(mask[1:]) for _, mask in batch)

@@ -1,4 +1,6 @@
 """Exported folders: what transformers loads from them says what the trained policy says."""
+import json
+
 import pytest
 import torch
 from conftest import build
@@ -48,6 +50,9 @@ def test_an_adapter_is_merged_into_unquantised_weights(tmp_path, tokenizer, prom
     assert loaded(text)["input_ids"] == tokenizer(text)["input_ids"]
     assert loaded.chat_template == tokenizer.chat_template
     assert export.export(run, tmp_path / "half", "bfloat16") == "bfloat16"
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps({**config, "dtype": "auto"}))  # as the pretrained presets have it
+    assert export.export(run, tmp_path / "auto") == "bfloat16"
     half = AutoModelForCausalLM.from_pretrained(tmp_path / "half")
     assert {parameter.dtype for parameter in half.parameters()} == {torch.bfloat16}
     assert all(torch.equal(value, expected[name].bfloat16()) or (value - expected[name]).abs().max() < 0.02

@@ -1,9 +1,12 @@
 """Loading, saving, presets."""
+import json
+
 import pytest
 import torch
 from conftest import build, watched
 from peft import LoraConfig, get_peft_model
 
+import evaluate
 import models
 import sft
 from flags import parse_levels
@@ -163,3 +166,33 @@ def test_with_gradient_checkpointing_rows_are_read_whole(tokenizer, monkeypatch)
     logprobs, _ = models.score(policy, ids, mask)
     assert not models.can_share(models.backbone(policy)) and torch.allclose(logprobs, expected, atol=1e-5)
     logprobs.sum().backward()
+
+
+def test_adapters_and_full_weights_are_not_mixed(tmp_path, tokenizer):
+    """An adapter saved beside trained weights would later be put on the untrained ones, without a word."""
+    build(tokenizer).save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    for first, second, word in ((4, 0, "above 0"), (0, 4, "--lora-rank 0")):
+        folder = tmp_path / f"rank{first}"
+        folder.mkdir()
+        save(*load(str(tmp_path / "base"), dtype="float32", lora_rank=first), folder)
+        with pytest.raises(ModelError, match=word):
+            load(str(tmp_path / "base"), checkpoint_folder=folder, dtype="float32", lora_rank=second)
+        for trainable in (True, False):
+            load(str(tmp_path / "base"), checkpoint_folder=folder, dtype="float32", lora_rank=first, trainable=trainable)
+
+
+def test_a_run_knows_its_model(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "some/best").mkdir(parents=True)
+    (tmp_path / "some/config.json").write_text(json.dumps({"model": "3b", "preset": None}))
+    for run in ("some", "some/best"):
+        args = evaluate.parse(["--run", run])
+        assert args.model == "3b" and args.style == "full" and args.turn_tokens == preset("3b")["turn_tokens"]
+    assert evaluate.parse(["--run", "some", "--model", "3b", "--preset", "tiny"]).preset == "tiny"
+    with pytest.raises(ModelError, match="a policy of --model 3b, not of tiny"):
+        evaluate.parse(["--run", "some", "--model", "tiny"])
+    assert evaluate.parse([]).model == "tiny" and evaluate.parse(["--run", "nowhere"]).model == "tiny"
+    (tmp_path / "some/config.json").write_text(json.dumps({"model": "org/name", "preset": "smollm2"}))
+    args = evaluate.parse(["--run", "some"])
+    assert (args.model, args.preset, args.lora_rank) == ("org/name", "smollm2", 0)

@@ -383,7 +383,7 @@ def test_weights_are_unpacked_and_merged(quantize):
 
 
 def test_in_mixed_precision_the_sampled_policy_is_the_trained_one(tmp_path, tokenizer, box):
-    """Float32 weights multiplied in bfloat16: the sampler must do as the trainer does (invariant 4)."""
+    """Float32 weights multiplied in bfloat16: the sampler must do as the trainer does."""
     build(tokenizer, "llama").save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     policy, _ = load(str(tmp_path), dtype="bfloat16")

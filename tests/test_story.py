@@ -97,6 +97,7 @@ def test_other_flags_in_a_used_folder_are_refused(story, capsys, monkeypatch):
     (["--model", "openai:gpt-4o"], "no weights"), (["--tasks", "all", "--test-tasks", "test"], "must not share tasks"),
     (["--rl-flags=--init base"], "--init is chosen"), (["--budget", "1h", "--sft-flags=--steps 9"], "when there is a --budget"),
     (["--quantize", "nf4"], "--lora-rank"), (["--sft-flags=--data none.jsonl"], "no file none.jsonl"),
+    (["--rl-flags=--lora-rank 4"], "--lora-rank must be 0 in both"),
     (["--write", "."], "is a folder")])
 def test_bad_flags_are_found_before_anything_is_made(tmp_path, monkeypatch, capsys, words, said):
     monkeypatch.chdir(tmp_path)
