@@ -13,8 +13,8 @@ understands. The wording of the prompts is ours.
 
 Everything is built from *token ids*. A sampled turn is kept as the ids that were sampled; what the platform adds
 (end of turn, results, header of the next turn) is encoded once, as one piece, and appended. Decoding the conversation
-and encoding it again would give other ids at the seams, and the policy would be trained on a text
-that it never wrote. So `Chat` asks the template just once what it puts round messages, by rendering a conversation
+and encoding it again would give other ids at the seams, and the policy would be trained on a text that it
+never wrote. So `Chat` asks the template just once what it puts round messages, by rendering a conversation
 of sentinels, and works with ChatML (Qwen2.5, SmolLM2, our tiny model), Llama and DeepSeek-R1 templates alike.
 """
 import re

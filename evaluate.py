@@ -12,7 +12,8 @@ are of two kinds, for more questions of these tasks and for more tasks like thes
 
 Every finished episode is kept in FILE.episodes.jsonl beside the result FILE.json. Killed, the same command goes on where
 it was, and gives the same numbers (with --exact to the bit, else up to rounding): questions are worked on in fixed
-batches, and random numbers go by the number of the episode. The same command once more only counts again. Other settings want another --out, or --overwrite.
+batches, and random numbers go by the number of the episode. The same command once more only counts again. Other
+settings want another --out, or --overwrite.
 """
 import argparse
 import hashlib

@@ -53,7 +53,8 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="r1ci.py export", description=main.__doc__)
     parser.add_argument("--run", type=Path, required=True, help="a stage's folder, such as runs/3b/grpo, or its best/")
     parser.add_argument("--out", type=Path, required=True, help="a folder that does not exist yet, or is empty")
-    parser.add_argument("--dtype", choices=("bfloat16", "float32"), help="of the weights (default: the run's --dtype, or bfloat16 if that is auto)")
+    parser.add_argument("--dtype", choices=("bfloat16", "float32"), help="of the weights (default: the "
+                        "run's --dtype, or bfloat16 if that is auto)")
     parser.add_argument("--device", default="cpu", help="where the merging is done")
     args = parser.parse_args(argv)
     try:

@@ -151,10 +151,10 @@ def load(model: str, *, checkpoint_folder: Path | None = None, dtype: str = "bfl
     if gradient_checkpointing and trainable:
         policy.gradient_checkpointing_enable({"use_reentrant": False})
     adapter = checkpoint_folder and saved(checkpoint_folder, "adapter")
-    if trainable and checkpoint_folder and (lora_rank > 0) == bool(full and full.is_dir()):
+    if trainable and checkpoint_folder and (full if lora_rank else adapter).is_dir():
         raise ModelError(f"{checkpoint_folder} holds " + (
-            "an adapter (LoRA): train on with --lora-rank above 0" if lora_rank == 0 else
-            "all parameters, trained: train on with --lora-rank 0") + ", or begin from an exported model (r1ci.py export)")
+            "all parameters, trained: train on with --lora-rank 0" if lora_rank else
+            "an adapter (LoRA): train on with --lora-rank above 0") + ", or begin from an exported model (r1ci.py export)")
     if adapter and adapter.is_dir():
         from peft import PeftModel
         policy = PeftModel.from_pretrained(policy, str(adapter), is_trainable=trainable)
