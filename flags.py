@@ -14,7 +14,8 @@ def make_parser(argv: list[str] | None, description: str, prog: str | None = Non
                 ) -> tuple[argparse.ArgumentParser, dict]:
     """(parser, preset) of a command: --model is read first, because the other flags' defaults depend on it.
 
-    A command with --run works on the model of that run, so there --model need not be given; another one is refused.
+    A command with --run works on the model of that run, so there --model need not be given; another one is refused (but
+    for a folder in the place of a hub id, or of a folder that has gone).
     served: the command only asks the model, so one behind a server (api.py) will do.
     """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)  # or --mode would be read as --model
@@ -26,8 +27,10 @@ def make_parser(argv: list[str] | None, description: str, prog: str | None = Non
     known = first.parse_known_args(argv)[0]
     trained = known.run and settings_of_run(known.run) or {}
     model = known.model or trained.get("model", "tiny")
-    if run_name(trained.get("model", model)) != run_name(model):
-        raise ModelError(f"{known.run} holds a policy of --model {trained['model']}, not of {model}: leave --model out")
+    recorded = trained.get("model", model)
+    moved = Path(model).is_dir() and recorded not in PRESETS and not Path(recorded).is_dir()
+    if run_name(recorded) != run_name(model) and not moved:
+        raise ModelError(f"{known.run} holds a policy of --model {recorded}, not of {model}: leave --model out")
     chosen = known.preset or trained.get("preset")
     if model.startswith(SERVED) and not served:
         raise ModelError(f"{model} answers over the network, so there are no weights to work on here: it can be asked "

@@ -196,3 +196,8 @@ def test_a_run_knows_its_model(tmp_path, monkeypatch):
     (tmp_path / "some/config.json").write_text(json.dumps({"model": "org/name", "preset": "smollm2"}))
     args = evaluate.parse(["--run", "some"])
     assert (args.model, args.preset, args.lora_rank) == ("org/name", "smollm2", 0)
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy/config.json").write_text("{}")
+    assert evaluate.parse(["--run", "some", "--model", "copy"]).model == "copy"  # of what is not here
+    with pytest.raises(ModelError, match="not of 3b"):
+        evaluate.parse(["--run", "some", "--model", "3b"])

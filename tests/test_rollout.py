@@ -233,7 +233,7 @@ class SlowBox:
     """Programs take so long that the order in which they are done is up to us."""
 
     def __init__(self, box):
-        self.box, self.seconds, self.threads = box, iter([0.3, 0.01, 0.2, 0.05] * 100), ThreadPoolExecutor(8)
+        self.box, self.seconds, self.threads = box, iter([0.1, 0.003, 0.07, 0.02] * 100), ThreadPoolExecutor(8)
 
     def submit(self, code):
         def late(seconds):

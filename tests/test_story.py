@@ -15,7 +15,7 @@ from models import exists
 from runs import RunError, read_jsonl, write_section
 from tasks import TASKS
 
-SMALL = ["--budget", "20s", "--sft-flags=--batch 8", "--rl-flags=--questions 2 --samples 2"]
+SMALL = ["--budget", "12s", "--sft-flags=--batch 8", "--rl-flags=--questions 2 --samples 2"]
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_the_page_says_what_the_run_found(story):
     result = json.loads((folder / "evaluations/grpo/interpreter-training.json").read_text())
     assert f"| after RL, interpreter | **{evaluate.percent(result['accuracy'])}** " in page
     for words in ("New questions of the training tasks: after RL", "### Curves", "### Three episodes", "| sft | ",
-                  "python r1ci.py run --budget 20s", "Planned peak"):
+                  "python r1ci.py run --budget 12s", "Planned peak"):
         assert words in page
     assert "Beside the paper" not in page  # its figures are about unseen tasks; here are none
     root = ElementTree.parse(folder / "curves.svg").getroot()
