@@ -25,7 +25,7 @@ import plan
 from evaluate import compare, interval, percent
 from models import ModelError, run_name
 from report import curves
-from runs import RunError, command, fail, read_jsonl, write_section, write_text
+from runs import RunError, command, fail, read_jsonl, settings_of_run, write_section, write_text
 from tasks import TASKS, TaskError, extract_answer, select
 
 STAGES = {"base": "untrained", "sft": "after SFT", "grpo": "after RL"}  # folder: name
@@ -196,7 +196,7 @@ def costs(folder: Path, story: dict, found: dict) -> str:
     step = {name: total("grpo", f"seconds_{name}") for name in ("rollout", "sandbox", "training")}
     whole = max(1e-9, step["rollout"] + step["training"])
     rate = total("grpo", "sampled_tokens") / max(1e-9, step["rollout"])
-    config = argparse.Namespace(**json.loads((folder / "grpo" / "config.json").read_text("utf-8")))
+    config = argparse.Namespace(**settings_of_run(folder / "grpo"))
     return (markdown(["phase", "seconds", "share", "tokens", "peak so far, GiB"], rows)
             + f"\n\nOf the time of RL ({config.algorithm.upper()}), {percent(step['rollout'] / whole)} was sampling "
             f"({rate:.0f} tokens/s), {percent(step['training'] / whole)} training; {percent(step['sandbox'] / whole)} was "

@@ -173,7 +173,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     group.add_argument("--multi-share", type=float, default=settings["multi_share"], help="share of code that takes "
                        "several turns (a slip and its repair, a second program that checks)")
     group.add_argument("--fallback-share", type=float, default=settings["fallback_share"], help="share of code that "
-                       "fails and is followed by an answer in words (--mode code: none): for models that can seldom repair a program")
+                       "fails and is followed by an answer in words (--mode code: none): for models that can seldom repair a "
+                       "program")
     group.add_argument("--learn-slips", action=argparse.BooleanOptionalAction, default=settings["learn_slips"],
                        help="train on programs with a slip, too, not only on what follows")
     group.add_argument("--keep-wrong", action="store_true", help="ablation: keep a teacher's wrong guesses, too")

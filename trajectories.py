@@ -27,6 +27,7 @@ from sandbox import Sandbox
 from tasks import TASKS, Question
 
 KINDS = ("reason", "guess", "code", "repair", "recheck", "fallback")
+WITH_SLIP = ("repair", "fallback")  # their first program fails
 WORDINGS = {
     "reason": ["I think step by step. ", "I can see this without a program. ", "In words: "],
     "guess": ["I answer directly.", "The answer is clear to me.", "No program is needed here."],
@@ -75,8 +76,10 @@ def programs_of(question: Question, kind: str, rng: random.Random) -> list[str]:
     oracle = TASKS[question.task].oracle(question)
     if oracle is None:
         return []
-    broken = slip(oracle, rng)
-    return {"reason": [], "repair": [broken, oracle], "fallback": [broken, oracle]}.get(kind, [oracle])
+    broken = slip(oracle, rng)  # drawn for every kind: what is drawn after it does not depend on the kind
+    if kind in WITH_SLIP:
+        return [broken, oracle]
+    return [] if kind == "reason" else [oracle]
 
 
 def make(questions: Iterable[Question], chat: Chat, sandbox: Sandbox, *, text_share: float = 0.5,
@@ -118,7 +121,7 @@ def make(questions: Iterable[Question], chat: Chat, sandbox: Sandbox, *, text_sh
             messages = chat.messages(prompt)
             for i, turn in enumerate(turns):  # policy and platform in turn
                 messages.append({"role": "user" if i % 2 else "assistant", "content": turn})
-            if kind in ("repair", "fallback") and not learn_slips:
+            if kind in WITH_SLIP and not learn_slips:
                 messages[2]["learn"] = False
             count[question.task] += 1
             kept.append({"task": question.task, "seed": question.seed, "level": question.level, "kind": kind,
@@ -148,7 +151,7 @@ def converse(question: Question, kind: str, rng: random.Random, programs: list[s
     if kind == "guess":
         return [say("guess") + " "], answer
     turns = [f"{say('code')}\n{block(programs[0])}", RESULTS + results[0].for_model()]
-    if kind in ("repair", "fallback") and results[0].status != "error":  # this slip happened to do no harm
+    if kind in WITH_SLIP and results[0].status != "error":  # this slip happened to do no harm
         return None, ""
     if kind == "fallback":
         worked, answer = in_words() if question.data["reasoning"] else ("", answer)
