@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-import api
+from experiments import server as api
 import memory
 import parallel
 import sandbox as sandboxes

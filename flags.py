@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser, values: dict) -> dict:
     group.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     group = parser.add_argument_group("episodes")
     group.add_argument("--tasks", default=values["tasks"], help="tiny, train, test, all, a suite, an ability, "
-                       "task names, or a JSONL file of your own questions (tasks_file.py)")
+                       "task names, or a JSONL file of your own questions (task_families/own_file.py)")
     group.add_argument("--levels", type=parse_levels, default=parse_levels(values["levels"]),
                        help="difficulty: 1, 1-3, 2,4")
     group.add_argument("--mode", choices=("interpreter", "text", "code"), default="interpreter")

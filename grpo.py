@@ -32,9 +32,9 @@ from tqdm import tqdm
 import curriculum
 import evaluate
 import parallel
-import plan
+from tools import plan
 import ppo
-import report
+from experiments import report
 import sandbox as sandboxes
 import sft
 from chat import ChatError

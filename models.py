@@ -38,7 +38,7 @@ from chat import MODES, RESULTS, head_prompt
 from memory import keep_freed
 from presets import PRESETS, SHAPES, ModelError, preset  # noqa: F401  (others take PRESETS from here)
 from tasks import select
-from tasks_kit import BOYS, GIRLS, WORDS
+from task_families.kit import BOYS, GIRLS, WORDS
 from trajectories import WORDINGS, block
 
 # On a CPU bitsandbytes says at import that an optional package for faster inference is missing: nobody needs to know.

@@ -17,15 +17,15 @@ from pathlib import Path
 
 import torch
 
-import ablate
-import api
+from experiments import ablate, report, results
+from experiments import server as api
 import evaluate
-import export
+from tools import export
 import grpo
-import pipeline
-import plan
+from experiments import story as pipeline
+from tools import bench, plan
 import sandbox as sandboxes
-import tasks_audit
+from tools import audit
 from chat import ChatError
 from flags import make_parser, parse_levels, positive
 from models import ModelError, exists
@@ -43,7 +43,7 @@ def tasks_command(argv: list[str]) -> None:
     parser.add_argument("--level", type=int, default=3, help="1 (easy) to 5 (hard)")
     parser.add_argument("--audit", action="store_true", help="check all questions of the selection: right, different, "
                         "short, quick, hard to guess; exit status 1 if a task falls short")
-    parser.add_argument("--seeds", type=positive, default=tasks_audit.SEEDS, help="with --audit: seeds per level")
+    parser.add_argument("--seeds", type=positive, default=audit.SEEDS, help="with --audit: seeds per level")
     parser.add_argument("--write", type=Path, help="with --audit: write the table to this file, such as TASKS.md")
     sandboxes.add_arguments(parser)
     args = parser.parse_args(argv)
@@ -51,7 +51,7 @@ def tasks_command(argv: list[str]) -> None:
         parse_levels(str(args.level))
         if args.audit:
             select(args.selection)
-            raise SystemExit(tasks_audit.main(args.seeds, args.write, args.selection))
+            raise SystemExit(audit.main(args.seeds, args.write, args.selection))
         if args.selection in TASKS:
             with sandboxes.from_args(args) as box:
                 show_question(TASKS[args.selection].question(args.seed, args.level), box)
@@ -162,7 +162,8 @@ class Printer:
 
 
 COMMANDS = {"run": pipeline.main, "ask": ask_command, "tasks": tasks_command, "plan": plan.main, "export": export.main,
-            "ablate": ablate.ablate_command, "reproduce": ablate.reproduce_command}
+            "ablate": ablate.ablate_command, "reproduce": ablate.reproduce_command,
+            "report": report.main, "results": results.main, "bench": bench.main}
 
 
 def main(argv: list[str] | None = None) -> None:

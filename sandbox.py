@@ -17,8 +17,8 @@ The text and the pipes for the output go from the trainer to the program as open
 passes them on, so the next fork finds nothing of the program before in its memory.
 
 What is promised, and which layer stands for which promise, is the table LAYERS; `python sandbox.py` shows
-what this machine has of it and attacks it. This file is the trainer's side; `sandbox_worker.py` is worker and
-program, `sandbox_kernel.py` the system calls behind the layers.
+what this machine has of it and attacks it. This file is the trainer's side; `isolation/worker.py` is worker and
+program, `isolation/kernel.py` the system calls behind the layers.
 
 Not covered: bugs of the kernel (all share one; against people who attack on purpose take gVisor or a virtual
 machine), side channels such as timing, CPU contention with the trainer, the names and sizes of files (they
@@ -45,14 +45,14 @@ from typing import ClassVar
 if sys.platform == "win32":
     raise ImportError("the sandbox needs Linux (or, with less protection, macOS); on Windows use WSL")
 
-import sandbox_kernel as kernel
-from sandbox_worker import (
+from isolation import kernel
+from isolation.worker import (
     CLEAN,
-    HERE,
     LIBRARIES,
     MEMORY_EXIT,
     ORDER,
     REPORT,
+    ROOT,
     boot,
     environment,
     receive_json,
@@ -493,7 +493,7 @@ def main() -> int:
         print()
         port = server.getsockname()[1]
         for name, attack in ATTACKS.items():
-            code = attack.format(here=HERE, pid=os.getpid(), port=port, folder=folder)
+            code = attack.format(here=ROOT, pid=os.getpid(), port=port, folder=folder)
             result = box.run(code, timeout=1.0)
             escaped = "ESCAPED" in result.stdout or result.ok
             failures += escaped

@@ -24,10 +24,10 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-import api
+from experiments import server as api
 import parallel
 import sandbox as sandboxes
-import teacher
+from experiments import teacher
 from chat import Chat, ChatError
 from flags import make_parser, positive
 from memory import accumulate, micro_batches  # noqa: F401  (micro_batches: others take it from here)
@@ -242,7 +242,7 @@ def main(argv: list[str] | None = None) -> bool:
         print(f"Stopped; {args.out} keeps the finished steps. The same command with --resume goes on.")
         return False
     run.save(policy, tokenizer)
-    import report  # here: it needs this module
+    from experiments import report  # here: it needs this module
     report.refresh(run, tokenizer)
     losses = [line["loss"] for line in run.metrics()]
     part = max(1, len(losses) // 5)

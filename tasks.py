@@ -18,15 +18,15 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-import tasks_bbh  # noqa: F401  (importing a family registers its tasks)
-import tasks_gym_logic  # noqa: F401
-import tasks_gym_math  # noqa: F401
-import tasks_gym_search  # noqa: F401
-import tasks_gym_spatial  # noqa: F401
-import tasks_gym_text  # noqa: F401
-import tasks_symbench  # noqa: F401
-from tasks_file import FileError, FileTask, read_tasks
-from tasks_kit import ABILITIES, LEVELS, MAX_ANSWER, REGISTRY, Question, Task
+import task_families.bbh  # noqa: F401  (importing a family registers its tasks)
+import task_families.gym_logic  # noqa: F401
+import task_families.gym_math  # noqa: F401
+import task_families.gym_search  # noqa: F401
+import task_families.gym_spatial  # noqa: F401
+import task_families.gym_text  # noqa: F401
+import task_families.symbench  # noqa: F401
+from task_families.own_file import FileError, FileTask, read_tasks
+from task_families.kit import ABILITIES, LEVELS, MAX_ANSWER, REGISTRY, Question, Task
 
 __all__ = ["LEVELS", "FileTask", "Question", "TASKS", "Task", "TaskError", "draw", "extract_answer", "select"]
 

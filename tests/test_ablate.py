@@ -9,11 +9,11 @@ import torch
 from conftest import build
 from test_training import SETTINGS, episodes_for, gradients
 
-import ablate
+from experiments import ablate
 import grpo
 import r1ci
 import sft
-from ablate import accuracy_interval, choose, difference_interval, half_width, verdict
+from experiments.ablate import accuracy_interval, choose, difference_interval, half_width, verdict
 from chat import Chat
 from tasks import TASKS, draw, select
 from trajectories import make

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-import api
+from experiments import server as api
 import evaluate
 import parallel
 import r1ci

@@ -3,8 +3,8 @@ import re
 
 import pytest
 
-import bench_rollout
-import bench_training
+from tools import bench_rollout
+from tools import bench_training
 import models
 
 

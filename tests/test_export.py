@@ -7,7 +7,7 @@ from conftest import build
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
-import export
+from tools import export
 import r1ci
 from models import load, save, unwrap
 from runs import Run

@@ -4,10 +4,10 @@ import torch
 from test_memory import peak_bytes
 
 import models
-import plan
+from tools import plan
 import r1ci
 import sft
-from plan import GIB, Setup, Shape, choose, largest, memory, peak
+from tools.plan import GIB, Setup, Shape, choose, largest, memory, peak
 from rollout import SlotCache
 
 SHAPE = (2, 256, 4, 2, 1024, 512, False)

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 import pytest
 
 import grpo
-import report
+from experiments import report
 from rollout import Episode
 from runs import Run, read_jsonl
 from trajectories import encode

@@ -24,7 +24,14 @@ import sandbox_corpus as corpus
 
 import sandbox
 
-MODULES = ("sandbox.py", "sandbox_worker.py", "sandbox_kernel.py")
+MODULES = ("sandbox.py", "isolation/__init__.py", "isolation/worker.py", "isolation/kernel.py")
+
+
+def copy_to(folder):
+    """The sandbox and nothing else of the checkout."""
+    os.mkdir(os.path.join(folder, "isolation"), 0o755)
+    for name in MODULES:
+        shutil.copy(os.path.join(CHECKOUT, name), os.path.join(folder, name))
 LIBRARIES = [name for name in ("numpy", "sympy") if __import__("importlib.util").util.find_spec(name)]
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="this layer needs Linux")
 
@@ -142,8 +149,8 @@ def test_corpus_as_an_ordinary_user():
     place = "/var/tmp" if os.path.isdir("/var/tmp") else None
     folder = tempfile.mkdtemp(dir=place)
     try:
-        for path in (*(os.path.join(CHECKOUT, name) for name in MODULES), corpus.__file__):
-            shutil.copy(path, folder)
+        copy_to(folder)
+        shutil.copy(corpus.__file__, folder)
         os.chmod(folder, 0o755)
         python = usable_python(1234, folder)
         if python is None:
@@ -359,8 +366,7 @@ def test_an_interrupted_call_leaves_a_working_box(single, monkeypatch):
 def test_it_works_from_an_odd_and_closed_folder(tmp_path, without):
     folder = tmp_path / "it's a \"folder\" {x}"
     folder.mkdir(0o700)
-    for name in MODULES:
-        shutil.copy(os.path.join(CHECKOUT, name), folder)
+    copy_to(folder)
     code = (f"import sandbox; sandbox.Sandbox._without = dict.fromkeys({without!r}, 'off')\n"
             "with sandbox.Sandbox(workers=1, preload=()) as box: print(box.run('print(5)').stdout)")
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
@@ -447,14 +453,13 @@ def test_missing_protection_is_said_once(poorer, capfd, monkeypatch):
 
 @on_linux
 @pytest.mark.parametrize(("module", "old", "new", "layer"), [
-    ("sandbox_kernel.py", "_DENY = _ERRNO | errno.EPERM", "_DENY = _ALLOW", "seccomp"),
-    ("sandbox_worker.py", "kernel.landlock_restrict(plan", "id(plan", "landlock")])
+    ("isolation/kernel.py", "_DENY = _ERRNO | errno.EPERM", "_DENY = _ALLOW", "seccomp"),
+    ("isolation/worker.py", "kernel.landlock_restrict(plan", "id(plan", "landlock")])
 def test_a_layer_that_does_not_hold_is_found_out(tmp_path, box, module, old, new, layer):
     """The kernel says yes to everything, but the attack on itself at start comes through."""
     if box.layers[layer] is not True:
         pytest.skip(f"this machine lacks {layer}")
-    for name in MODULES:
-        shutil.copy(os.path.join(CHECKOUT, name), tmp_path)
+    copy_to(tmp_path)
     text = (tmp_path / module).read_text()
     assert old in text
     (tmp_path / module).write_text(text.replace(old, new))
@@ -466,15 +471,14 @@ def test_a_layer_that_does_not_hold_is_found_out(tmp_path, box, module, old, new
 @on_linux
 def test_a_system_that_has_none_of_this(tmp_path):
     """As on macOS: no system call of Linux, no memfd, no pidfd; a fresh interpreter for every program."""
-    for name in MODULES:
-        shutil.copy(os.path.join(CHECKOUT, name), tmp_path)
-    kernel = (tmp_path / "sandbox_kernel.py").read_text()
+    copy_to(tmp_path)
+    kernel = (tmp_path / "isolation/kernel.py").read_text()
     pretend = ("import os, sys\nsys.platform = 'darwin'\nfor name in ('pidfd_open', 'memfd_create', 'waitid', 'O_PATH'):\n"
                "    if hasattr(os, name): delattr(os, name)\n")
     assert "_libc = ctypes.CDLL(None, use_errno=True)" in kernel
     kernel = kernel.replace("_libc = ctypes.CDLL(None, use_errno=True)", "_libc = object()")
-    (tmp_path / "sandbox_kernel.py").write_text(kernel.replace("import contextlib", pretend + "import contextlib", 1))
-    code = ("import json, sandbox_kernel, sandbox\n"
+    (tmp_path / "isolation/kernel.py").write_text(kernel.replace("import contextlib", pretend + "import contextlib", 1))
+    code = ("import json, isolation.kernel, sandbox\n"
             "programs = ['print(1)', 'x = 1\\n1 / 0', 'while True: pass', 'open(\"f\", \"w\")', 'import os; print(os.listdir())',\n"
             "            'import os; os._exit(5)', 'while True: print(\"9\" * 9999)', 'import time, os\\nif os.fork() == 0: time.sleep(50)']\n"
             "with sandbox.Sandbox(workers=2, timeout=3) as box:\n"

@@ -8,9 +8,9 @@ import pytest
 from test_cli import run
 
 import evaluate
-import pipeline
+from experiments import story as pipeline
 import r1ci
-import results
+from experiments import results
 from models import exists
 from runs import RunError, read_jsonl, write_section
 from tasks import TASKS

@@ -20,9 +20,9 @@ import pytest
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-import tasks_audit
+from tools import audit
 from tasks import LEVELS, TASKS, TaskError, draw, extract_answer, held_out, select
-from tasks_kit import MAX_ANSWER, REGISTRY, Draft, exact, integer, task
+from task_families.kit import MAX_ANSWER, REGISTRY, Draft, exact, integer, task
 
 SEEDS = 50
 HASHES = HERE / "questions.sha256"
@@ -314,8 +314,8 @@ def test_other_answer_formats():
 # -------------------------------------------------------------------------------------------------- the audit
 def test_the_audit_finds_nothing_in_our_tasks():
     tasks = select("tiny,web_of_lies,ruin_names,eight_queens")
-    rows = tasks_audit.audit(tasks, 4, sandbox_run=run, quiet=True)
-    assert not any(row.problems for row in rows), tasks_audit.summary(rows)
+    rows = audit.audit(tasks, 4, sandbox_run=run, quiet=True)
+    assert not any(row.problems for row in rows), audit.summary(rows)
     assert {row.task.name: row.kind for row in rows}.items() >= {
         "web_of_lies": "yes/no", "ruin_names": "choice", "products": "open"}.items()
     assert all(row.oracle == 1 and row.questions == 20 for row in rows)
@@ -334,23 +334,23 @@ def lazy_task():
 
 
 def test_the_audit_finds_what_is_wrong(lazy_task, tmp_path, capsys):
-    row, = tasks_audit.audit([lazy_task], 100, sandbox_run=run, quiet=True)
+    row, = audit.audit([lazy_task], 100, sandbox_run=run, quiet=True)
     assert row.distinct == 9 and 0.8 < row.oracle < 1 and row.copying == 1 and row.kind == "open"
     assert [problem.split()[1] for problem in row.problems] == ["programs", "different", "lazy"]
     written = tmp_path / "TASKS.md"
-    assert tasks_audit.main(2, str(written), "lazy", run) == 1
+    assert audit.main(2, str(written), "lazy", run) == 1
     assert "| lazy " in written.read_text() and "1 tasks fall short" in capsys.readouterr().out
 
 
 def test_a_program_that_fails_in_the_sandbox_is_wrong():
     failing = SimpleNamespace(status="timeout", stdout="", stderr="", seconds=5.0)
-    row, = tasks_audit.audit([TASKS["products"]], 2, levels=(1,), sandbox_run=lambda _: failing, quiet=True)
+    row, = audit.audit([TASKS["products"]], 2, levels=(1,), sandbox_run=lambda _: failing, quiet=True)
     assert row.oracle == 0 and len(row.problems) == 2
 
 
 def test_token_estimate():
-    assert tasks_audit.tokens("Sort these words: 12 apples, please.") == 11
-    assert tasks_audit.tokens("") == 0 and tasks_audit.tokens("ABCDEF") == 2
+    assert audit.tokens("Sort these words: 12 apples, please.") == 11
+    assert audit.tokens("") == 0 and audit.tokens("ABCDEF") == 2
 
 
 if __name__ == "__main__":

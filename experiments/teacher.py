@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-import api
+from experiments import server as api
 import evaluate
 import memory
 import sandbox as sandboxes

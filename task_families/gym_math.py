@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
 
-from tasks_kit import (
+from task_families.kit import (
     MONTHS,
     Draft,
     code,
@@ -28,7 +28,7 @@ from tasks_kit import (
     unwrapped,
     value_part,
 )
-from tasks_puzzles import pool, pool_program
+from task_families.puzzles import pool, pool_program
 
 
 # ------------------------------------------------------------------------------------- chains and expressions

@@ -13,7 +13,7 @@ import sys
 import time
 
 import sandbox
-import sandbox_worker
+from isolation import worker
 
 PROGRAMS = {
     "print": "print(2+2)",
@@ -26,8 +26,8 @@ FRESH_BAR, FLOOR_BAR = {"print": 2, "imports": 30}, 65        # times as fast as
 FLOOR = """
 import os, sys, time
 sys.path.insert(0, {here!r})
-import sandbox_worker
-sandbox_worker._preload(["numpy", "sympy"])
+from isolation import worker
+worker._preload(["numpy", "sympy"])
 code = {code!r}
 print("ready", flush=True)
 for line in sys.stdin:
@@ -48,9 +48,9 @@ class Floor:
     """`workers` processes that fork, run and wait, all at the same time."""
 
     def __init__(self, code: str, workers: int):
-        source = FLOOR.format(here=sandbox_worker.HERE, code=code)
+        source = FLOOR.format(here=worker.ROOT, code=code)
         self.processes = [subprocess.Popen([sys.executable, "-c", source], stdin=subprocess.PIPE, text=True,
-                                           stdout=subprocess.PIPE, env=sandbox_worker.environment())
+                                           stdout=subprocess.PIPE, env=worker.environment())
                           for _ in range(workers)]
         for process in self.processes:
             process.stdout.readline()
@@ -212,22 +212,19 @@ def bench_sandbox(args: argparse.Namespace) -> int:
     return 0 if passed else 1
 
 
-def main() -> int:
+def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("sandbox", help="against a fresh interpreter and against a bare fork")
     command.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
     commands.add_parser("rollout", help="the engine against generate, see `bench.py rollout --help`")
     commands.add_parser("training", help="shared prompts read once or in every row, see `bench.py training --help`")
-    if sys.argv[1:2] == ["rollout"]:
-        import bench_rollout  # torch and transformers, which the sandbox's bench does without
-        return bench_rollout.main(sys.argv[2:])
-    if sys.argv[1:2] == ["training"]:
-        import bench_training
-        return bench_training.main(sys.argv[2:])
-    args = parser.parse_args()
+    if argv[:1] == ["rollout"]:
+        from tools import bench_rollout  # torch and transformers, which the sandbox's bench does without
+        return bench_rollout.main(argv[1:])
+    if argv[:1] == ["training"]:
+        from tools import bench_training
+        return bench_training.main(argv[1:])
+    args = parser.parse_args(argv)
     return bench_sandbox(args)
 
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -5,7 +5,7 @@ with it, and `replay` checks an answer move by move.
 """
 import re
 
-from tasks_kit import (
+from task_families.kit import (
     BOYS,
     GIRLS,
     Draft,
@@ -24,7 +24,7 @@ from tasks_kit import (
     unwrapped,
     words_of,
 )
-from tasks_puzzles import (
+from task_families.puzzles import (
     BFS_CODE,
     bfs,
     is_latin,

@@ -1,14 +1,14 @@
 """The 27 BIG-Bench-Hard tasks (names are the suite's, texts, tables and code are ours).
 
-The seven tasks about what people know or mean have a module of their own, `tasks_bbh_knowledge.py`; the word
-lists of both are in `tasks_bbh_tables.py`. Yes/no tasks draw the truth first and then a question that has it.
+The seven tasks about what people know or mean have a module of their own, `bbh_knowledge.py`; the word
+lists of both are in `bbh_tables.py`. Yes/no tasks draw the truth first and then a question that has it.
 In multiple choice the program computes what is right and then looks its letter up.
 """
 from datetime import date, timedelta
 from itertools import permutations, product
 
-import tasks_bbh_knowledge  # noqa: F401  (registers the knowledge tasks)
-from tasks_bbh_tables import (
+import task_families.bbh_knowledge  # noqa: F401  (registers the knowledge tasks)
+from task_families.bbh_tables import (
     ACTIVITIES,
     ADJECTIVES,
     CATEGORIES,
@@ -24,7 +24,7 @@ from tasks_bbh_tables import (
     SWAP_THEMES,
     THINGS,
 )
-from tasks_kit import (
+from task_families.kit import (
     BOYS,
     GIRLS,
     LETTER,

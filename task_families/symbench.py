@@ -1,15 +1,15 @@
 """The 33 SymBench tasks (names are the suite's, texts and code are ours; its known defects are repaired).
 
 Here are orders, equations, card games, codes, exchange rules and strings. Boards and plans are in
-`tasks_symbench_boards.py`, the three tasks made from templates in `tasks_symbench_math.py`.
+`symbench_boards.py`, the three tasks made from templates in `symbench_math.py`.
 """
 import re
 from fractions import Fraction
 from itertools import combinations, permutations
 
-import tasks_symbench_boards  # noqa: F401  (importing a family registers its tasks)
-import tasks_symbench_math  # noqa: F401
-from tasks_kit import (
+import task_families.symbench_boards  # noqa: F401  (importing a family registers its tasks)
+import task_families.symbench_math  # noqa: F401
+from task_families.kit import (
     WORDS,
     Draft,
     code,
@@ -25,7 +25,7 @@ from tasks_kit import (
     symbols,
     task,
 )
-from tasks_puzzles import (
+from task_families.puzzles import (
     numbers_program,
     random_expression,
     reaches,

@@ -9,7 +9,7 @@ from collections import Counter
 from fractions import Fraction
 from math import comb, factorial, isqrt, prod
 
-from tasks_kit import BOYS, GIRLS, WORDS, Draft, code, exact, near, rational, task
+from task_families.kit import BOYS, GIRLS, WORDS, Draft, code, exact, near, rational, task
 
 GSM, GEOMETRY, COUNTING = [], [], []
 

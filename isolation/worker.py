@@ -31,9 +31,9 @@ import threading
 import traceback
 import types
 
-import sandbox_kernel as kernel
+from isolation import kernel
 
-HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 FILE_SIZE, DISK_SIZE, DISK_NAMES, OPEN_FILES = 32 << 20, 64 << 20, 4096, 64
 MEMORY_EXIT = 203          # exit code of an uncaught MemoryError
 NAME = "program.py"        # what tracebacks call the program
@@ -80,8 +80,8 @@ def boot(call: str) -> list[str]:
     The hooks that python's modules run after a fork are for processes with threads, which these are not (and
     for reseeding `random`, which we do not want): without them a program starts 0.4 ms earlier.
     """
-    code = (f"import os, sys; os.register_at_fork = lambda **hooks: None; sys.path.insert(0, {HERE!r}); "
-            f"import sandbox_worker; sandbox_worker.{call}")
+    code = (f"import os, sys; os.register_at_fork = lambda **hooks: None; sys.path.insert(0, {ROOT!r}); "
+            f"from isolation import worker; worker.{call}")
     return [sys.executable, "-c", code]
 
 
@@ -120,7 +120,7 @@ class _Worker:
 
     def __init__(self, sock: socket.socket, settings: dict):
         self.sock, self.settings, self.layers = sock, settings, {}
-        sys.path[:] = [p for p in sys.path if p != HERE] + [p for p in settings["path"] if p not in sys.path]
+        sys.path[:] = [p for p in sys.path if p != ROOT] + [p for p in settings["path"] if p not in sys.path]
         self._layer("namespaces", self._enter_namespaces)
         self._layer("fork_server", _preload, settings["preload"])
         memory = kernel.virtual_size(), settings["memory_mb"] << 20
@@ -186,7 +186,7 @@ class _Worker:
     def _mount(self) -> str:
         if self.layers["namespaces"] is not True:
             raise OSError("it needs the namespaces")
-        needed = [os.path.realpath(path) + "/" for path in (*_libraries(), sys.prefix, HERE)]
+        needed = [os.path.realpath(path) + "/" for path in (*_libraries(), sys.prefix, ROOT)]
         for target in ("/tmp", "/var/tmp", "/mnt", "/srv", "/media"):
             if os.path.isdir(target) and not any(path.startswith(target + "/") for path in needed):
                 kernel.mount_private_tmp(target, DISK_SIZE, DISK_NAMES)
@@ -349,7 +349,7 @@ def _set_the_stage(path: list[str]) -> None:
 
     A worker does it once, and each fork wakes up in it: what is done before the fork costs a program nothing.
     """
-    for name in ("sandbox_worker", "sandbox_kernel"):
+    for name in ("isolation", "isolation.worker", "isolation.kernel"):
         sys.modules.pop(name, None)
     main = sys.modules["__main__"] = types.ModuleType("__main__")
     main.__dict__.update(__file__=NAME, __builtins__=builtins)

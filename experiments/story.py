@@ -37,7 +37,7 @@ import torch
 import curriculum
 import evaluate
 import grpo
-import results
+from experiments import results
 import sft
 from flags import make_parser
 from memory import release

@@ -3,7 +3,7 @@ import inspect
 import re
 from itertools import groupby
 
-from tasks_kit import (
+from task_families.kit import (
     Draft,
     code,
     exact,
@@ -18,7 +18,7 @@ from tasks_kit import (
     text,
     unwrapped,
 )
-from tasks_puzzles import TRANSFORMATIONS, neighbours, queens, queens_ok, queens_program
+from task_families.puzzles import TRANSFORMATIONS, neighbours, queens, queens_ok, queens_program
 
 PRINT_MATRIX = 'print("\\n".join(" ".join(map(str, row)) for row in m))'
 AS_ROWS = "Answer format: the rows, one per line, entries separated by spaces."

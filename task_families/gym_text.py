@@ -5,7 +5,7 @@ from datetime import date, timedelta
 from decimal import Decimal
 from itertools import islice, permutations
 
-from tasks_kit import (
+from task_families.kit import (
     BOYS,
     GIRLS,
     MONTHS,

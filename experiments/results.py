@@ -21,10 +21,10 @@ from pathlib import Path
 import torch
 import transformers
 
-import plan
+from tools import plan
 from evaluate import compare, interval, percent
 from models import ModelError, run_name
-from report import curves
+from experiments.report import curves
 from runs import RunError, command, fail, read_jsonl, settings_of_run, write_section, write_text
 from tasks import TASKS, TaskError, extract_answer, select
 

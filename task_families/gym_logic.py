@@ -3,7 +3,7 @@ import re
 from collections import Counter
 from itertools import product
 
-from tasks_kit import (
+from task_families.kit import (
     BOYS,
     GIRLS,
     WORDS,
@@ -22,7 +22,7 @@ from tasks_kit import (
     text,
     unwrapped,
 )
-from tasks_puzzles import bfs
+from task_families.puzzles import bfs
 
 # ------------------------------------------------------------------------------------------- patterns to continue
 # f(x, y) as the question and as python write it.

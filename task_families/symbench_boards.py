@@ -3,7 +3,7 @@ import re
 from fractions import Fraction
 from itertools import combinations
 
-from tasks_kit import (
+from task_families.kit import (
     Draft,
     cells,
     code,
@@ -20,7 +20,7 @@ from tasks_kit import (
     symbols,
     task,
 )
-from tasks_puzzles import (
+from task_families.puzzles import (
     BFS_CODE,
     TRANSFORMATIONS,
     is_latin,

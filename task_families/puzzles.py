@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from fractions import Fraction
 from typing import Any
 
-from tasks_kit import expression, symbols
+from task_families.kit import expression, symbols
 
 
 # ------------------------------------------------------------------------------------------- grids and search

@@ -31,7 +31,7 @@ from typing import Any
 from tqdm import tqdm
 
 from tasks import LEVELS, Question, Task, select
-from tasks_kit import text as plain
+from task_families.kit import text as plain
 
 SEEDS = 200
 DISTINCT = 200           # different questions that a task must have over 200 seeds and five levels
@@ -210,7 +210,7 @@ Made by `python r1ci.py tasks --audit --seeds {seeds} --write TASKS.md`, never b
 
 *words do*: a careful reader solves it without a computer; *distinct*: different questions among those drawn;
 *oracle*: share of the questions that the task's own program answers right, judged by the task's own check;
-*chars*, *tokens*: median / maximum length of a question (tokens are estimated, see `tasks_audit.py`);
+*chars*, *tokens*: median / maximum length of a question (tokens are estimated, see `audit.py`);
 *draw s*, *program s*: the slowest question; *same answer*, *first option*, *copying*: what three lazy
 guessers get.
 

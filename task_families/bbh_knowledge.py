@@ -1,12 +1,12 @@
 """The knowledge tasks of BIG-Bench-Hard: causes, pronouns, sarcasm, sports, films, puns, translations.
 
-They draw from the hand-made tables in `tasks_bbh_tables.py`, so that the right answer is certain by
+They draw from the hand-made tables in `bbh_tables.py`, so that the right answer is certain by
 construction and not a matter of opinion. The programs get the table's entries for what the question names,
 and nothing else. There are only 80 puns, however many questions are made of them.
 """
 import re
 
-from tasks_bbh_tables import (
+from task_families.bbh_tables import (
     ASIDES,
     BAD_THINGS,
     CITIES,
@@ -34,7 +34,7 @@ from tasks_bbh_tables import (
     VERB_FRAMES,
     WOMEN,
 )
-from tasks_kit import (
+from task_families.kit import (
     BOYS,
     GIRLS,
     LETTER,

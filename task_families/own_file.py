@@ -13,7 +13,7 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tasks_kit import MAX_ANSWER, Question, Task, choice, exact, list_of, rational, text
+from task_families.kit import MAX_ANSWER, Question, Task, choice, exact, list_of, rational, text
 
 MATCHES = {"exact": exact(text), "number": exact(rational), "list": exact(list_of(text)), "choice": exact(choice)}
 FIELDS = {"question", "answer", "task", "options", "match"}
