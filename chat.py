@@ -6,21 +6,21 @@
     user        Code Execution Results: what the block printed                  <- inserted, never trained
     assistant   more reasoning, another block, or the end: <<<answer>>>         <- sampled, trained
 
-The paper's protocol (arXiv 2505.21668, section 3): the model decides in every turn whether to write code; generation
-halts after the closing fence, output and errors come back under "Code Execution Results:", and the episode ends with
-<<<answer>>>. We let the results arrive as a user turn of the model's own chat template, which every instruct model
-understands. The wording of the prompts is ours.
+The paper's protocol (arXiv 2505.21668, section 3): the model decides in every turn whether to write code;
+generation halts after the closing fence, output and errors come back under "Code Execution Results:", and the
+episode ends with <<<answer>>>. We let the results arrive as a user turn of the model's own chat template. The
+wording of the prompts is ours.
 
-Everything is built from *token ids*. A sampled turn is kept as the ids that were sampled; what the platform adds
-(end of turn, results, header of the next turn) is encoded once, as one piece, and appended. Decoding the conversation
-and encoding it again would give other ids at the seams, and the policy would be trained on a text that it
-never wrote. So `Chat` asks the template just once what it puts round messages, by rendering a conversation
-of sentinels, and works with ChatML (Qwen2.5, SmolLM2, our tiny model), Llama and DeepSeek-R1 templates alike.
+Everything is built from *token ids*. A sampled turn is kept as the ids that were sampled; what the platform
+adds (end of turn, results, header of the next turn) is encoded once, as one piece, and appended. To decode
+the conversation and encode it again would give other ids at the seams, and train the policy on a text that it
+never wrote. So `Chat` asks the template just once what it puts round messages, by rendering sentinels.
 """
 import re
 
 from jinja2 import TemplateError
 
+from runs import UserError
 from tasks import extract_answer
 
 MODES = ("interpreter", "text", "code")
@@ -31,19 +31,21 @@ RESULTS = "Code Execution Results:\n"
 PROMPTS = {
     "full": {
         "interpreter":
-            "Solve the user's question. Think step by step. Whenever counting, calculating, sorting, simulating or "
-            "searching is safer by program, write one complete python script in a block that starts with ```python "
-            "and ends with ```. The script must print what you want to see. Stop after the block: it is run, and you "
-            "are given its output or error under the heading 'Code Execution Results:'. Then go on: reason, or write "
-            "another script. When you are sure, end with the final answer as {answer}, and write nothing after it.",
+            "Solve the user's question. Think step by step. Whenever counting, calculating, sorting, "
+            "simulating or searching is safer by program, write one complete python script in a block that "
+            "starts with ```python and ends with ```. The script must print what you want to see. Stop "
+            "after the block: it is run, and you are given its output or error under the heading 'Code "
+            "Execution Results:'. Then go on: reason, or write another script. When you are sure, end with "
+            "the final answer as {answer}, and write nothing after it.",
         "text":
-            "Solve the user's question by reasoning step by step in words. Do not write code; nothing will be run. "
-            "End with the final answer as {answer}, and write nothing after it.",
+            "Solve the user's question by reasoning step by step in words. Do not write code; nothing will "
+            "be run. End with the final answer as {answer}, and write nothing after it.",
         "code":
-            "Solve the user's question with a program. Think first, then write one complete python script in a block "
-            "that starts with ```python and ends with ```. The script must print the result. Stop after the block: it "
-            "is run, and you are given its output or error under the heading 'Code Execution Results:'. Then repair "
-            "the script, or end with the final answer as {answer}, and write nothing after it.",
+            "Solve the user's question with a program. Think first, then write one complete python script "
+            "in a block that starts with ```python and ends with ```. The script must print the result. "
+            "Stop after the block: it is run, and you are given its output or error under the heading 'Code "
+            "Execution Results:'. Then repair the script, or end with the final answer as {answer}, and "
+            "write nothing after it.",
     },
     "short": {
         "interpreter": "Think or run python, then answer {answer}.",
@@ -52,7 +54,7 @@ PROMPTS = {
     },
 }
 
-_BLOCK = re.compile(r"^```(?:python|py|python3)[ \t]*\n(.*?)^```", re.DOTALL | re.MULTILINE | re.IGNORECASE)
+CODE_BLOCK = re.compile(r"(?ims)^```(?:python|py|python3)[ \t]*\n(.*?)^```")  # any case, multi-line
 
 
 def state_answer(answer: str, answer_format: str = "angle") -> str:
@@ -68,26 +70,48 @@ def head_prompt(mode: str = "interpreter", style: str = "full", answer_format: s
 
 def find_code(text: str) -> str | None:
     """The program of the first complete ```python block in a turn; None if there is none (yet)."""
-    block = _BLOCK.search(text)
+    block = CODE_BLOCK.search(text)
     return block[1] if block else None
 
 
-def until_code(text: str) -> str:
-    """A turn as if generation had halted after its first complete ```python block."""
-    block = _BLOCK.search(text)
-    return text[:block.end()] if block else text
+class Chat:
+    """The protocol for one tokenizer: everything the platform says, as token ids.
 
+    Without a tokenizer (a model behind a server) only the part in words is there: `messages` and `answer`.
 
-class ChatError(ValueError):
-    """A tokenizer this protocol cannot be built on; the message says why."""
+    end_of_turn: the id that closes an assistant message; stop_ids: all ids at which sampling stops (Qwen2.5
+    has two). Pad may be one of them: nothing here ever looks at token values to find padding.
+    """
 
-
-class Protocol:
-    """How to work and how to end: what is said in words, to any model."""
-
-    def __init__(self, mode: str = "interpreter", style: str = "full", answer_format: str = "angle"):
-        self.mode, self.answer_format = mode, answer_format
+    def __init__(self, tokenizer=None, mode: str = "interpreter", style: str = "full",
+                 answer_format: str = "angle", extra_stop_ids: tuple[int, ...] = ()):
+        self.tokenizer = tokenizer
+        self.mode = mode
+        self.style = style
+        self.answer_format = answer_format
         self.head = head_prompt(mode, style, answer_format)
+        if tokenizer is not None:
+            self._learn_template(extra_stop_ids)
+
+    def _learn_template(self, extra_stop_ids: tuple[int, ...]) -> None:
+        """What does the template put after an assistant message, and round the user message behind it?"""
+        tokenizer = self.tokenizer
+        if not getattr(tokenizer, "chat_template", None):
+            raise UserError("the tokenizer has no chat template: an instruct or chat model is needed")
+        rendered = self._render(self.messages("Q") + [{"role": "assistant", "content": "\x02A\x02"},
+                                                      {"role": "user", "content": "\x02R\x02"}])
+        try:
+            _, rest = rendered.split("\x02A\x02")
+            self._before_results, self._after_results = rest.split("\x02R\x02")
+        except ValueError:
+            raise UserError("the chat template drops or repeats messages, so it has no turns") from None
+        first = self._encode(self._before_results)
+        self.stop_ids = frozenset(i for i in (tokenizer.eos_token_id, *extra_stop_ids) if i is not None)
+        if not first or first[0] not in tokenizer.all_special_ids and first[0] not in self.stop_ids:
+            raise UserError("the chat template does not close an assistant message with a special token")
+        self.end_of_turn = first[0]
+        self.stop_ids |= {self.end_of_turn}
+        self._special = sorted(set(tokenizer.all_special_tokens), key=len, reverse=True)
 
     def messages(self, question: str) -> list[dict]:
         """The conversation before the policy's first token."""
@@ -97,38 +121,8 @@ class Protocol:
         """The final answer in what the policy wrote in its last turn, or None."""
         return extract_answer(text, self.answer_format)
 
-
-class Chat(Protocol):
-    """The protocol for one tokenizer: everything the platform says, as token ids.
-
-    end_of_turn: the id that closes an assistant message; stop_ids: all ids at which sampling stops (models such as
-    Qwen2.5 have two). Note that pad may be one of them: nothing here ever looks at token values to find padding.
-    """
-
-    def __init__(self, tokenizer, mode: str = "interpreter", style: str = "full", answer_format: str = "angle",
-                 extra_stop_ids: tuple[int, ...] = ()):
-        if not getattr(tokenizer, "chat_template", None):
-            raise ChatError("the tokenizer has no chat template: an instruct or chat model is needed")
-        super().__init__(mode, style, answer_format)
-        self.tokenizer = tokenizer
-        # What does the template put after an assistant message, and round the user message that follows it?
-        rendered = self._render(self.messages("Q") + [{"role": "assistant", "content": "\x02A\x02"},
-                                                      {"role": "user", "content": "\x02R\x02"}])
-        try:
-            _, rest = rendered.split("\x02A\x02")
-            self._before_results, self._after_results = rest.split("\x02R\x02")
-        except ValueError:
-            raise ChatError("the chat template drops or repeats messages; it cannot carry several turns") from None
-        first = self._encode(self._before_results)
-        self.stop_ids = frozenset(i for i in (tokenizer.eos_token_id, *extra_stop_ids) if i is not None)
-        if not first or first[0] not in tokenizer.all_special_ids and first[0] not in self.stop_ids:
-            raise ChatError("the chat template does not close an assistant message with a special token")
-        self.end_of_turn = first[0]
-        self.stop_ids |= {self.end_of_turn}
-        self._special = sorted(set(tokenizer.all_special_tokens), key=len, reverse=True)
-
     def prompt_ids(self, question: str, head: str | None = None) -> list[int]:
-        """Ids of system message (this protocol's, or a recorded one), question and header of the first turn."""
+        """Ids of the system message (ours, or a recorded one), the question and the first turn's header."""
         system, user = self.messages(self.harmless(question))
         return self._encode(self._render([{**system, "content": head or self.head}, user]))
 
@@ -162,6 +156,6 @@ class Chat(Protocol):
             return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         except TemplateError as error:  # e.g. "system role not supported"
             if messages[0]["role"] != "system":
-                raise ChatError(f"the chat template fails: {error}") from None
+                raise UserError(f"the chat template fails: {error}") from None
             merged = {"role": "user", "content": messages[0]["content"] + "\n\n" + messages[1]["content"]}
             return self._render([merged, *messages[2:]])

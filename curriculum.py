@@ -1,56 +1,65 @@
 """The curriculum: on which questions does the policy learn most?
 
     python curriculum.py                        how often the warm-started tiny model solves its RL questions
-    python curriculum.py --model 3b --questions 900
-    python grpo.py --curriculum potential       the paper's stages (or difficulty, or online)
+    python grpo.py --curriculum potential       the paper's stages (or difficulty)
 
-GRPO learns from differences within a group. If a policy solves a question with probability p, the variance of
-its outcome reward is p(1-p): nothing at p = 0 and p = 1, most at 1/2. The paper (arXiv 2505.21668, v2 and v3)
-calls
-
-    4p(1-p)     the improvement potential of a question, 0 to 1
-
-measures p once with the SFT policy (20 answers per question, in several ways: in words, by program, free
-choice), sorts the questions into four groups at 0.64, 0.48 and 0.32, and trains in stages: stage s uses
-groups 1..s.
+GRPO learns from differences within a group. If a policy solves a question with probability p, the variance
+of its outcome reward is p(1-p): nothing at p = 0 and p = 1, most at 1/2. The paper (arXiv 2505.21668, v2 and
+v3) calls 4p(1-p) the improvement potential of a question (0 to 1), measures p once with the SFT policy (20
+answers per question, in several ways: in words, by program, free choice), sorts the questions into four
+groups at 0.64, 0.48 and 0.32, and trains in stages: stage s uses groups 1..s.
 
     --curriculum none         new questions at every step
     --curriculum potential    stages by potential, highest first: p near 1/2, then further out (the paper)
-    --curriculum difficulty   stages by success rate, easiest first: what the paper compares with. The bounds
-                              on p are ours; the measurement is the same, so only the order differs
-    --curriculum online       no measurement: a running estimate of p, from the training episodes themselves,
-                              prefers questions of high potential (ours; the paper regroups by sampling anew)
+    --curriculum difficulty   stages by success rate, easiest first: what it compares with (bounds: ours)
 
-A measurement is a JSONL file beside the policy it is about, one line per question:
+A measurement is potential.jsonl beside the policy it is about, one line per question:
     {"task": "products", "seed": 1000000, "level": 1, "counts": {"code@1": [right, samples], ..}}
-Asking for more questions later measures only the missing ones.
+Only what is missing is measured. GRPO takes its questions from there; without any, it measures some first.
 """
 import argparse
-import json
-import random
-from collections import defaultdict
-from collections.abc import Iterable
 from pathlib import Path
 
-import torch
+import runs
+from runs import UserError, at_least, command, make_parser, positive, run_name
+
+SAMPLES = 20  # answers per measured question
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line; defaults come from the preset of --model."""
+    parser, values = make_parser(argv, __doc__.split("\n\n")[0])
+    add = parser.add_argument_group("measurement").add_argument
+    add("--run", type=Path, help="run folder of the policy (default: runs/MODEL/sft)")
+    add("--questions", type=positive, default=values["rl"]["steps"] * values["rl"]["questions"] // 4,
+        help="how many RL questions")
+    add("--potential-samples", type=positive, default=SAMPLES, help="answers per question, in all modes")
+    add("--seed", type=at_least(0), default=0, help="of sampling")
+    args = parser.parse_args(argv)
+    args.run = args.run or Path("runs") / run_name(args.model) / "sft"
+    return args
+
+
+if __name__ == "__main__":
+    command(parse)  # --help and mistakes are answered before torch is imported
+
+import json
+import random
+from collections.abc import Iterable
+
 from tqdm import tqdm
 
-import parallel
+import batches
 import sandbox as sandboxes
-from chat import ChatError
-from evaluate import make_engine, speak
-from flags import make_parser, positive
-from models import ModelError, exists, load, run_name
-from rollout import Engine, Episode
-from runs import Run, RunError, command, fail, write_jsonl
-from sft import batch_of
-from tasks import LEVELS, SEED_START, TASKS, FileTask, Question, TaskError, draw, held_out, select
+from models import device_of, exists, load_from_args
+from rollout import Engine, Episode, make_engine
+from runs import Run, rank
+from tasks import TASKS, Question, draw, select
 
 POTENTIAL_BOUNDS, RATE_BOUNDS = (0.64, 0.48, 0.32), (0.75, 0.5, 0.25)
 # Mode and temperature. The paper: text, code and two agents that choose freely, at several temperatures.
 WAYS = (("text", 1.0), ("code", 1.0), ("interpreter", 0.6), ("interpreter", 1.0))
 BATCH = 64  # questions measured between two saves
-
 Id = tuple[str, int, int]  # task, seed, level: names a question
 Counts = dict[str, list[int]]  # way -> [right, samples]
 
@@ -78,23 +87,17 @@ def stages(potentials: dict | list[float], bounds: tuple[float, ...] = POTENTIAL
     return [[name for name, value in items if value >= bound] for bound in (*bounds, 0.0)]
 
 
-# -------------------------------------------------------------------------------------------- the measurement
+# ------------------------------------------------------------------------------------------ the measurement
 def identity(question: Question) -> Id:
     """What names a question in files."""
     return question.task, question.seed, question.level
 
 
-def pool(args: argparse.Namespace) -> dict[Id, Question]:
-    """The RL questions that a curriculum chooses from."""
-    drawn = draw(select(args.tasks), "rl", args.pool, args.levels)
-    return {identity(question): question for question in drawn}
-
-
 def split(samples: int) -> dict[str, tuple[str, float, int]]:
     """Way -> (mode, temperature, samples): answers divided over the WAYS, a remainder to the last ones."""
-    shares = [(samples + i) // len(WAYS) for i in range(len(WAYS))]
-    return {f"{mode}@{temperature:g}": (mode, temperature, share)
-            for (mode, temperature), share in zip(WAYS, shares) if share}
+    parts = [(samples + i) // len(WAYS) for i in range(len(WAYS))]
+    return {f"{mode}@{temperature:g}": (mode, temperature, part)
+            for (mode, temperature), part in zip(WAYS, parts) if part}
 
 
 def total(counts: Counts) -> tuple[int, int]:
@@ -102,95 +105,55 @@ def total(counts: Counts) -> tuple[int, int]:
     return sum(right for right, _ in counts.values()), sum(samples for _, samples in counts.values())
 
 
-def read_line(line: str) -> tuple[Id, Counts]:
-    """One line of a measurement. ValueError says what is wrong with it."""
-    try:
-        record = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON ({error})") from None
-    if not isinstance(record, dict) or set(record) != {"task", "seed", "level", "counts"}:
-        raise ValueError('an object with "task", "seed", "level" and "counts" is needed')
-    task, seed, level, counts = (record[field] for field in ("task", "seed", "level", "counts"))
-    if not isinstance(task, str) or task not in TASKS:
-        raise ValueError(f"no task is called {task!r}")
-    if type(seed) is not int or seed < 0 or type(level) is not int or level not in LEVELS:
-        raise ValueError(f"seed and level must be whole numbers, level 1 to 5, not {seed!r} and {level!r}")
-    in_range = isinstance(TASKS[task], FileTask) or SEED_START["rl"] <= seed < SEED_START["eval"]
-    if not in_range or held_out(TASKS[task].question(seed, level)):
-        raise ValueError("this is not a question for RL: its seed or its text is kept for another use")
-    pairs = list(counts.values()) if isinstance(counts, dict) else []
-    if not pairs or not all(isinstance(pair, list) and [type(n) for n in pair] == [int, int]
-                            and 0 <= pair[0] <= pair[1] and pair[1] > 0 for pair in pairs):
-        raise ValueError('"counts" must hold [right, samples] for each way, such as {"code@1": [3, 5]}')
-    return (task, seed, level), counts
-
-
-def read_counts(path: Path) -> dict[Id, Counts]:
-    """A measurement, in the order of the file. RunError names the line that is wrong."""
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise RunError(f"cannot read {path}: {reason}") from None
+def read_counts(path: Path, samples: int | None = None) -> dict[Id, Counts]:
+    """A measurement in the order of its file, empty if there is none; samples: what each line must have."""
     counts: dict[Id, Counts] = {}
+    lines = path.read_text("utf-8").strip().split("\n") if path.exists() else []
     for number, line in enumerate(lines, 1):
         try:
-            name, found = read_line(line)
-            if name in counts:
-                raise ValueError(f"{name} stands here a second time")
-        except ValueError as error:
-            raise RunError(f"{path}, line {number}: {error}") from None
-        counts[name] = found
+            record = json.loads(line)
+            right, asked = total(record["counts"])
+            improvement_potential(right, asked)
+            counts[record["task"], record["seed"], record["level"]] = record["counts"]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise UserError(f"{path}, line {number} is no measurement (task, seed, level, and counts of "
+                            "[right, samples]): mend it, or delete the file") from None
+        if samples not in (None, asked):
+            raise UserError(f"{path}, line {number} counts {asked} answers, not {samples}: use the same "
+                            "--potential-samples, or delete the file")
     return counts
 
 
-def known(path: Path, samples: int) -> dict[Id, Counts]:
-    """What is measured already; RunError if it was measured in other ways than asked for now."""
-    counts = read_counts(path) if path.exists() else {}
-    wanted = {way: share for way, (_, _, share) in split(samples).items()}
-    for number, found in enumerate(counts.values(), 1):
-        if {way: asked for way, (_, asked) in found.items()} != wanted:
-            raise RunError(f"{path}, line {number} was measured as {found}, not with {samples} samples in "
-                           f"{len(wanted)} ways: use the same --potential-samples, or delete the file")
-    return counts
+def measure(engine: Engine, questions: list[Question], path: Path, samples: int, seed: int) -> dict:
+    """Counts of these questions and of those in `path` already, saved there when all are measured.
 
-
-def measure(policy, tokenizer, box, questions: Iterable[Question], path: Path, args: argparse.Namespace
-            ) -> dict[Id, Counts]:
-    """Counts of these questions and of those in `path` already; saved there after each batch.
-
-    The file is replaced as a whole, and a batch's random numbers depend on its first question: who kills this
+    Until then they are in PATH.part. A batch's random numbers depend on its first question, so who kills this
     and starts it again gets the file of an undisturbed run.
     """
-    counts, ways = known(path, args.potential_samples), split(args.potential_samples)
-    missing = [question for question in questions if identity(question) not in counts]
-    if not missing:
-        return counts
-    print(f"Success rates: {len(missing)} questions are not measured yet, asking each "
-          f"{args.potential_samples} times now (once; saved in {path}).")
-    engine = make_engine(policy, tokenizer, box, args)
-    with tqdm(total=len(missing) * args.potential_samples, desc="measuring", unit="",
-              disable=parallel.rank() > 0) as bar, torch.no_grad():
+    ways, partial = split(samples), path.with_name(path.name + ".part")
+    counts = batches.gather([read_counts(partial, samples) or read_counts(path, samples)])[0]
+    missing = [q for name, q in {identity(q): q for q in questions}.items() if name not in counts]
+    mode, style, asked = engine.chat.mode, engine.chat.style, 0
+    with tqdm(total=len(missing) * samples, desc="measuring", unit="", disable=rank() > 0) as bar:
         for first in range(0, len(missing), BATCH):
             batch = missing[first:first + BATCH]
-            counts |= {identity(question): {way: [0, ways[way][-1]] for way in ways} for question in batch}
-            for way, (mode, temperature, samples) in ways.items():
-                seed = random.Random(f"potential/{args.seed}/{way}/{identity(batch[0])}").getrandbits(48)
-                speak(engine, mode, args.style)
-                for episode in parallel.rollouts(engine, batch, samples, temperature=temperature, seed=seed,
-                                                 on_end=lambda episode: bar.update()):
+            counts |= {identity(q): {way: [0, part] for way, (*_, part) in ways.items()} for q in batch}
+            for way, (way_mode, temperature, part) in ways.items():
+                engine.speak(way_mode, style)
+                episodes = batches.rollouts(
+                    engine, batch, part, temperature=temperature, on_end=lambda episode: bar.update(),
+                    seed=random.Random(f"potential/{seed}/{way}/{identity(batch[0])}").getrandbits(48))
+                for episode in episodes:
                     counts[identity(episode.question)][way][0] += episode.correct
-            if parallel.rank() == 0:
-                write_jsonl(path, ({"task": task, "seed": seed, "level": level, "counts": found}
-                                   for (task, seed, level), found in counts.items()))
+                asked += len(episodes)
+                bar.update(asked - bar.n)  # other ranks' episodes, or some that came twice
+            if rank() == 0:
+                runs.write_jsonl(partial, (dict(zip(("task", "seed", "level"), name), counts=found)
+                                           for name, found in counts.items()))
+    engine.speak(mode, style)
+    if rank() == 0 and partial.exists():
+        partial.replace(path)
     return counts
-
-
-# ----------------------------------------------------------------------------------------------- as a picture
-def group_sizes(potentials: list[float]) -> list[int]:
-    """How many questions are in each group."""
-    upto = [0] + [len(stage) for stage in stages(potentials)]
-    return [after - before for before, after in zip(upto, upto[1:])]
 
 
 def histogram(counts: Iterable[Counts]) -> str:
@@ -200,220 +163,97 @@ def histogram(counts: Iterable[Counts]) -> str:
     lines = ["success rate p  4p(1-p)  group  questions"]
     for k, questions in enumerate(rows):
         potential = improvement_potential(k, 20)
-        group = group_sizes([potential]).index(1) + 1
+        group = 1 + sum(potential < bound for bound in POTENTIAL_BOUNDS)
         stars = "#" * -(-36 * questions // max(rows))  # at least one where there is a question
         lines.append(f"{k / 20:14.2f}{potential:9.2f}{group:7}{questions:11}  {stars}".rstrip())
     return "\n".join(lines)
 
 
-def task_table(counts: dict[Id, Counts]) -> str:
-    """Success rate, potential, group sizes and the success rate of each way, by task; best first."""
-    by_task: dict[str, list[Counts]] = defaultdict(list)
-    for name, found in counts.items():
-        by_task[name[0]].append(found)
-    ways = list(dict.fromkeys(way for found in counts.values() for way in found))
-
-    def rate(pairs: list) -> str:
-        return f"{sum(right for right, _ in pairs) / sum(n for _, n in pairs):.2f}" if pairs else "-"
-
-    rows = []
-    for task, measured in [*by_task.items(), ("all", list(counts.values()))]:
-        potentials = [improvement_potential(*total(found)) for found in measured]
-        mean = sum(potentials) / len(potentials)
-        line = f"{task[:22]:22}{len(measured):10}{rate(list(map(total, measured))):>6}{mean:9.2f}"
-        line += "".join(f"{size:4}" for size in group_sizes(potentials))
-        line += "".join(f"{rate([found[way] for found in measured if way in found]):>5}" for way in ways)
-        rows.append((task == "all", -mean, line))
-    letters = [chr(ord("A") + i) for i in range(len(ways))]
-    head = f"{'task':22}{'questions':>10}{'p':>6}{'4p(1-p)':>9}{'groups 1 to 4':>16}"
-    head += "".join(f"{letter:>5}" for letter in letters)
-    legend = "p by way: " + ", ".join(map(" ".join, zip(letters, ways)))
-    return "\n".join([head, *(line for *_, line in sorted(rows)), legend])
-
-
-# ------------------------------------------------------------------------------ questions for a training step
-DECAY = 0.97  # an answer counts so much less with each later step: the policy that gave it is gone
-PRIOR = 1  # the rate of its task counts like so many answers of the question itself
-FLOOR = 0.05  # least weight of a question: what seems hopeless or solved is tried again now and then
-
-
-def running_rates(names: Iterable[Id], history: list[dict]) -> dict[Id, float]:
-    """Success rate of each question, estimated from the training steps so far (lines of questions.jsonl).
-
-    What a question's own answers leave open is taken from its task (at its level); what those leave open,
-    from 1/2. Older answers count less and less.
-    """
-    right, asked = defaultdict(float), defaultdict(float)
-    for age, line in enumerate(reversed(history)):
-        for task, seed, level, correct, samples in line["questions"]:
-            for key in ((task, level), (task, seed, level)):
-                right[key] += DECAY ** age * correct
-                asked[key] += DECAY ** age * samples
-    rates = {}
-    for task, seed, level in names:
-        prior = (right[task, level] + 1) / (asked[task, level] + 2)
-        name = task, seed, level
-        rates[name] = (right[name] + PRIOR * prior) / (asked[name] + PRIOR)
-    return rates
-
-
-def choose(rates: dict[Id, float], count: int, rng: random.Random) -> list[Id]:
-    """`count` different questions with chances in proportion to 4p(1-p).
-
-    The largest keys u ** (1 / weight), u uniform (Efraimidis and Spirakis 2006).
-    """
-    keys = {name: rng.random() ** (1 / max(FLOOR, 4 * p * (1 - p))) for name, p in rates.items()}
-    return sorted(keys, key=keys.get, reverse=True)[:count]
-
-
-class Source:
-    """The questions of each RL step, as --curriculum says.
-
-    They depend on (seed, step) and, for `online`, on the earlier lines of questions.jsonl, which a resumed
-    run cuts back to its checkpoint, as it does with its metrics: it goes on with the same questions.
-    """
+# ---------------------------------------------------------------------------- questions for a training step
+class Curriculum:
+    """The questions of each RL step, as --curriculum says; they depend on the seed and the step only."""
 
     def __init__(self, args: argparse.Namespace, engine: Engine, run: Run):
-        self.args, self.run, self.history = args, run, run.drawn()
+        self.args = args
+        self.run = run
         self.tasks = select(args.tasks)
-        self.pool = {} if args.curriculum == "none" else pool(args)
-        self.stages: list[tuple[int, list[Id]]] = []  # number and questions; empty stages are left out
-        if args.curriculum in ("potential", "difficulty"):
-            self._make_stages(engine)
+        self.stage_steps = max(1, args.steps // 4)
+        saved = run.folder / "stages.json"  # a resumed run goes on with them, whatever is measured meanwhile
+        made = json.loads(saved.read_text("utf-8")) if saved.exists() else []
+        if args.curriculum != "none" and not made:
+            made = self._make_stages(engine)
+            run.write("stages.json", made)
+        self.stages = [(number, names) for number, names in enumerate(made, 1) if names]  # no empty ones
 
-    def _make_stages(self, engine: Engine) -> None:
-        """From the measurement, which is read, or completed now with the policy that RL starts from."""
-        args, path = self.args, measurement(self.args)
-        if args.potential:
-            counts = selected(read_counts(path), args)
-            self.pool = {name: TASKS[name[0]].question(*name[1:]) for name in counts}
-        else:
-            counts = measure(engine.policy, engine.tokenizer, engine.sandbox, self.pool.values(), path, args)
-        totals = {name: total(counts[name]) for name in self.pool}
+    def _make_stages(self, engine: Engine) -> list[list[Id]]:
+        """From what is measured; if that is nothing yet, some questions are measured first."""
+        args, names = self.args, {task.name for task in self.tasks}
+        warm = args.init != "base" and not args.random_weights and exists(args.sft_run)
+        path = (args.sft_run if warm else args.out) / "potential.jsonl"
+
+        def chosen(counts: dict[Id, Counts]) -> dict[Id, tuple[int, int]]:
+            return {name: total(found) for name, found in counts.items() if name[0] in names
+                    and (name[2] in args.levels or TASKS[name[0]].pool)}
+
+        totals = chosen(read_counts(path))
+        if not totals:
+            questions = draw(self.tasks, "rl", max(1, args.steps * args.questions // 4), args.levels)
+            print(f"Measuring {len(questions)} questions for {path}, {SAMPLES} answers each (once).")
+            totals = chosen(measure(engine, questions, path, SAMPLES, args.seed))
         if args.curriculum == "potential":
             made = stages({name: improvement_potential(*pair) for name, pair in totals.items()})
         else:
             made = stages({name: right / samples for name, (right, samples) in totals.items()}, RATE_BOUNDS)
-        self.stages = [(number, names) for number, names in enumerate(made, 1) if names]
         print(f"Curriculum by {args.curriculum}: stages of {', '.join(str(len(names)) for names in made)} "
-              f"questions, {args.stage_steps} steps each (from {path})")
+              f"questions, {self.stage_steps} steps each (from {path})")
+        return made
 
     def questions(self, step: int) -> list[Question]:
         """The questions of this step."""
-        count, seed = self.args.questions, self.args.seed
-        if self.args.curriculum == "none":
+        count = self.args.questions
+        if not self.stages:
             return draw(self.tasks, "rl", count, self.args.levels, start=step * count)
-        if self.args.curriculum == "online":
-            rates = running_rates(self.pool, self.history)
-            return [self.pool[name] for name in choose(rates, count, random.Random(f"online/{seed}/{step}"))]
-        index = self._index(step)
-        number, names = self.stages[index]
+        index, number, names = self._stage(step)
         # Round after round through the stage, each in an order of its own.
-        places = batch_of(step - index * self.args.stage_steps, len(names), count, f"stage/{seed}/{number}")
-        return [self.pool[names[place]] for place in places]
+        places = batches.batch_of(step - index * self.stage_steps, len(names), count,
+                                  f"stage/{self.args.seed}/{number}")
+        return [TASKS[task].question(seed, level) for task, seed, level in (names[i] for i in places)]
 
     def stage(self, step: int) -> int:
         """The number of the stage, 1 to 4; 0 for a curriculum without stages."""
-        return self.stages[self._index(step)][0] if self.stages else 0
+        return self._stage(step)[1] if self.stages else 0
 
-    def _index(self, step: int) -> int:
-        return min(step // self.args.stage_steps, len(self.stages) - 1)
+    def _stage(self, step: int) -> tuple[int, int, list[Id]]:
+        index = min(step // self.stage_steps, len(self.stages) - 1)
+        return index, *self.stages[index]
 
     def record(self, step: int, episodes: list[Episode]) -> None:
         """Note what was asked in this step, and how often it was answered right."""
-        rows: dict[Id, list[int]] = {}
+        rows: dict[Id, list[bool]] = {}
         for episode in episodes:
-            row = rows.setdefault(identity(episode.question), [0, 0])
-            row[0], row[1] = row[0] + episode.correct, row[1] + 1
-        self.history.append({"step": step, "questions": [[*name, *row] for name, row in rows.items()]})
-        self.run.log_drawn(self.history[-1])
-
-
-def measurement(args: argparse.Namespace) -> Path:
-    """The file of success rates: --potential, or potential.jsonl beside the policy that RL starts from."""
-    warm = args.init != "base" and not args.random_weights and exists(args.sft_run)
-    return args.potential or (args.sft_run if warm else args.out) / "potential.jsonl"
-
-
-def selected(counts: dict[Id, Counts], args: argparse.Namespace) -> dict[Id, Counts]:
-    """Those of the selected tasks and levels. RunError if there are none."""
-    names = {task.name for task in select(args.tasks)}
-    kept = {name: found for name, found in counts.items()
-            if name[0] in names and (name[2] in args.levels or isinstance(TASKS[name[0]], FileTask))}
-    if not kept:
-        raise RunError(f"{args.potential} has no question of --tasks {args.tasks} at the levels of --levels")
-    return kept
-
-
-def check(args: argparse.Namespace) -> None:
-    """Refuse what cannot work before anything is made or overwritten: RunError or TaskError."""
-    if args.potential and args.curriculum not in ("potential", "difficulty"):
-        raise RunError(f"--potential is for --curriculum potential and difficulty, not {args.curriculum}")
-    if args.potential:
-        selected(read_counts(args.potential), args)
-    elif args.curriculum != "none":
-        pool(args)
-        if args.curriculum != "online":
-            known(measurement(args), args.potential_samples)
-
-
-# ------------------------------------------------------------------------------------------------ the command
-def pool_size(values: dict) -> int:
-    """By default: a quarter of the questions that a run of this preset draws without a curriculum."""
-    return values["rl"]["steps"] * values["rl"]["questions"] // 4
-
-
-def add_arguments(parser: argparse.ArgumentParser, values: dict) -> None:
-    """The flags of a training script; `values`: the preset."""
-    group = parser.add_argument_group("curriculum")
-    group.add_argument("--curriculum", choices=("none", "potential", "difficulty", "online"), default="none",
-                       help="which questions are trained on when (curriculum.py)")
-    group.add_argument("--stage-steps", type=positive, default=values["rl"]["steps"] // 4,
-                       help="steps per stage; the last stage goes on to the end (paper: 150)")
-    group.add_argument("--pool", type=positive, default=pool_size(values), help="questions to choose from")
-    group.add_argument("--potential", type=Path, help="measured success rates to use as they are (default: "
-                       "potential.jsonl beside the SFT policy; what is missing there is measured first)")
-    group.add_argument("--potential-samples", type=positive, default=20, help="answers per measured question")
-
-
-def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    """The command line; defaults come from the preset of --model."""
-    parser, values = make_parser(argv, __doc__.split("\n\n")[0])
-    parser.add_argument("--questions", dest="pool", type=positive, default=pool_size(values),
-                        help="how many RL questions")
-    parser.add_argument("--potential-samples", type=positive, default=20, help="answers per question, over "
-                        f"{', '.join(f'{mode} at temperature {heat:g}' for mode, heat in WAYS)}")
-    parser.add_argument("--run", type=Path, help="run folder of the policy (default: runs/MODEL/sft)")
-    parser.add_argument("--seed", type=int, default=0)
-    sandboxes.add_arguments(parser)
-    args = parser.parse_args(argv)
-    args.run = args.run or Path("runs") / run_name(args.model) / "sft"
-    return args
+            rows.setdefault(identity(episode.question), []).append(episode.correct)
+        asked = [[*name, sum(right), len(right)] for name, right in rows.items()]
+        self.run.append("questions.jsonl", [{"step": step, "questions": asked}])
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Measure what is not measured yet, then show it. Bad input: one line, exit code 2."""
-    try:
-        args = parse(argv)
-        questions, path = pool(args), args.run / "potential.jsonl"
-        if not exists(args.run):
-            fail(f"{args.run} holds no policy: make one with python sft.py --model {args.model}"
-                 " or give --run")
-        counts = known(path, args.potential_samples)
-        if set(questions) - set(counts):
-            policy, tokenizer = load(args.model, checkpoint_folder=args.run, dtype=args.dtype,
-                                     quantize=args.quantize, random_weights=args.random_weights,
-                                     layers=args.layers, device=args.device, seed=args.seed, trainable=False)
-            with sandboxes.from_args(args) as box:
-                counts = measure(policy, tokenizer, box, questions.values(), path, args)
-    except (ModelError, TaskError, ChatError, RunError, sandboxes.SandboxError, OSError) as error:
-        fail(error)
-    except KeyboardInterrupt:
-        print(f"\nStopped; {path} keeps what is measured. The same command goes on.")
-        raise SystemExit(130) from None
-    counts = {name: counts[name] for name in questions}
-    print(f"{histogram(counts.values())}\n\n{task_table(counts)}\n\n{len(counts)} questions, saved in {path}")
+    """Measure what is not measured yet, then show it. Bad input: UserError."""
+    args = parse(argv)
+    batches.join_processes(device_of(args.device))
+    path = args.run / "potential.jsonl"
+    questions = draw(select(args.tasks), "rl", args.questions, args.levels)
+    if not exists(args.run):
+        raise UserError(f"{args.run} holds no policy: make one with python sft.py --model {args.model}, or "
+                        "give --run")
+    counts = read_counts(path, args.potential_samples)
+    if {identity(question) for question in questions} - set(counts):
+        policy, tokenizer = load_from_args(args, args.run, trainable=False)
+        with sandboxes.from_args(args) as box:
+            engine = make_engine(policy, tokenizer, box, args)
+            counts = measure(engine, questions, path, args.potential_samples, args.seed)
+    counts = {identity(question): counts[identity(question)] for question in questions}
+    print(f"{histogram(counts.values())}\n\n{len(counts)} questions, saved in {path}")
 
 
 if __name__ == "__main__":
-    command(main)
+    command(main, "What is measured is kept; the same command goes on.")

@@ -1,20 +1,19 @@
 """A key/value cache of fixed size in which every slot is at its own position.
 
     keys, values of a layer    (slots, heads, room, head size), memory allocated once
-    slot i                     holds places 0 .. n_i - 1; whatever lies behind is old, and no query ever sees it
+    slot i                     holds places 0 .. n_i - 1; what lies behind is old, and no query ever sees it
 
-A step writes the keys of token t of row i at place (i, positions[i, t]) and lets it look at places 0 .. positions[i, t]
-of its own slot. So rows at different positions decode together, a finished row's slot is simply written over, and a
-prompt that several episodes share is computed once and copied.
+A step writes the keys of token t of row i at place (i, positions[i, t]) and lets it look at places 0 ..
+positions[i, t] of its own slot. So rows at different positions decode together, a finished row's slot is
+simply written over, and a prompt that several episodes share is computed once and copied.
 
-It plugs into transformers at two public seams, without a copy of any model's code: the cache interface (`Cache`,
-`CacheLayerMixin`) and the attention interface, where `slot_attention` takes the place of "sdpa" while the cache runs the
-model. Why an own attention: with a mask, transformers repeats keys and values for every query head before it calls
-sdpa. In a decode step that copy is nearly all the time (135M model, 64 rows at 512 places, bf16 on 2 cores: 36 ms a
-layer, against 2 ms when the query heads that share a key are treated as so many queries).
+It plugs into transformers at two public seams: the cache interface (`Cache`, `CacheLayerMixin`) and the
+attention interface, where `slot_attention` takes the place of "sdpa" while the cache runs the model. With a
+mask, transformers would repeat keys and values for every query head before it calls sdpa, which is nearly all
+the time of a decode step (135M model, 64 rows at 512 places, bf16, 2 cores: 36 ms a layer, against 2 ms
+here).
 """
 import math
-import sys
 
 import torch
 import torch.nn.functional as F
@@ -27,12 +26,12 @@ from models import backbone, unwrap
 def slot_attention(module, query, key, value, attention_mask, scaling=None, **kwargs):
     """Grouped-query attention that reads each key once.
 
-    query (R, heads, T, size); key, value (R, heads / G, L, size); attention_mask (R, 1, G * T, L), added to the scores.
+    query (R, heads, T, size); key, value (R, heads / G, L, size); attention_mask (R, 1, G * T, L) is added.
     """
     rows, heads, steps, size = query.shape
     shared = key.shape[1]
     query = query.reshape(rows, shared, heads // shared * steps, size)
-    if steps == 1 and query.device.type == "cpu":  # a decode step: two products with few rows beat sdpa by a third
+    if steps == 1 and query.device.type == "cpu":  # for few rows two products beat sdpa by a third
         out = torch.matmul(query * scaling, key.transpose(-1, -2)).add_(attention_mask).softmax(-1) @ value
     else:
         out = F.scaled_dot_product_attention(query, key, value, attn_mask=attention_mask, scale=scaling)
@@ -43,7 +42,7 @@ AttentionInterface.register("slots", slot_attention)
 
 
 class SlotLayer(CacheLayerMixin):
-    """Keys and values of one layer. Where to write and how far to read is said by its SlotCache."""
+    """Keys and values of one layer. Its SlotCache says where to write and how far to read."""
 
     def __init__(self, cache: "SlotCache", shape: tuple[int, ...], dtype: torch.dtype, device):
         super().__init__()
@@ -63,7 +62,7 @@ class SlotLayer(CacheLayerMixin):
         self.both[:, :, :, :kept] = old
 
     def update(self, keys: torch.Tensor, values: torch.Tensor, *args, **kwargs):
-        """Write (R, heads, T, size) at the current rows and positions; everything these rows may attend to."""
+        """Write (R, heads, T, size) at the current rows and positions; all that these rows may attend to."""
         rows, positions, length = self.cache.rows, self.cache.positions, self.cache.length
         new = torch.stack((keys.transpose(1, 2), values.transpose(1, 2)), 2)  # (R, T, 2, heads, size)
         self.both[:, rows[:, None], :, positions] = new
@@ -87,16 +86,13 @@ class SlotLayer(CacheLayerMixin):
 
 
 class SlotCache(Cache):
-    """The cache, and the two ways to run a model on it: `prefill` any tokens of any rows, `decode` one of each row.
+    """The cache, and two ways to run a model on it: `prefill` any tokens of any rows, `decode` one of each.
 
-    On a CPU a product of many small matrices first copies them if they do not lie side by side. So slots there have
-    only room for the places in use, 64 more at a time: the memory stays the same, it is only laid out anew.
-
-    static: decode in a few fixed shapes; on a GPU each is recorded as a CUDA graph at its first use and replayed after
-    that, so that a step costs one launch and not a thousand. None: on a GPU.
+    On a CPU a product of many small matrices first copies them if they do not lie side by side. So slots
+    there have only room for the places in use, 64 more at a time; the memory stays, it is only laid out anew.
     """
 
-    def __init__(self, policy, slots: int, length: int, static: bool | None = None):
+    def __init__(self, policy, slots: int, length: int):
         config = unwrap(policy).config
         size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         self.groups = config.num_attention_heads // config.num_key_value_heads  # query heads that share a key
@@ -105,21 +101,20 @@ class SlotCache(Cache):
         weight = unwrap(policy).get_input_embeddings().weight
         super().__init__(layers=[SlotLayer(self, shape, weight.dtype, weight.device)
                                  for _ in range(config.num_hidden_layers)])
-        self.policy, self.slots, self.capacity = policy, slots, length
-        self.decoding = slots  # the first so many decode; in the others, whoever runs this may keep rows that wait
-        self.device, self.dtype = weight.device, weight.dtype
-        self.static = self.device.type == "cuda" if static is None else static
+        self.policy = policy
+        self.slots = slots
+        self.capacity = length
+        self.device = weight.device
+        self.dtype = weight.dtype
         self.room = length + 1
-        self.buffers: dict[int, torch.Tensor] = {}  # rows -> input of the static step (2, rows)
-        self.graphs: dict[tuple[int, int], tuple] = {}  # (rows, length) -> graph, its logits
 
     def clear(self) -> None:
         """Forget everything (the memory stays)."""
         self._make_room(0, kept=0)
 
     def _make_room(self, places: int, kept: int | None = None) -> None:
-        """Room for so many places and the one for padding; on a GPU, or with fixed shapes, there always is."""
-        if self.device.type == "cpu" and not self.static and (places >= self.room or kept == 0):
+        """Room for so many places and the one for padding; on a GPU there always is."""
+        if self.device.type == "cpu" and (places >= self.room or kept == 0):
             kept = self.room - 1 if kept is None else kept
             self.room = min(64 * (places // 64 + 1), self.capacity + 1)
             for layer in self.layers:
@@ -142,41 +137,26 @@ class SlotCache(Cache):
     def decode(self, ids: list[int], places: list[int]) -> torch.Tensor:
         """Feed slot i, of the first R, the token ids[i] at places[i]; logits (R, V) of what follows."""
         inputs = torch.tensor([ids, places], device=self.device)  # (2, R): one transfer
-        count, length = len(ids), max(places) + 1
+        length = max(places) + 1
         self._make_room(length)
-        if not self.static:
-            return self._logits(inputs, self.room if self.device.type == "cpu" else length)
-        rows, length = _round_up(count, 8, self.decoding), _round_up(length, 256, self.capacity)
-        if rows not in self.buffers:
-            self.buffers[rows] = torch.zeros_like(inputs[:, :1]).repeat(1, rows)
-        buffer = self.buffers[rows]
-        buffer.zero_()  # rows that are not in use write to the first place of a slot that is not either
-        buffer[:, :count] = inputs
-        if (rows, length) not in self.graphs:
-            self.graphs[rows, length] = self._record(buffer, length)
-        graph, logits = self.graphs[rows, length]
-        if graph is None:
-            return self._logits(buffer, length)[:count]
-        graph.replay()
-        return logits[:count]
+        length = self.room if self.device.type == "cpu" else length
+        hidden = self._forward(inputs[0, :, None], inputs[1, :, None], length)
+        return unwrap(self.policy).get_output_embeddings()(hidden[:, 0])
 
     def copy(self, source: int, target: int, length: int) -> None:
         """Copy a slot's first `length` places to another slot."""
         for layer in self.layers:
             layer.both[:, target, :, :length] = layer.both[:, source, :, :length]
 
-    def _logits(self, inputs: torch.Tensor, length: int) -> torch.Tensor:
-        hidden = self._forward(inputs[0, :, None], inputs[1, :, None], length)
-        return unwrap(self.policy).get_output_embeddings()(hidden[:, 0])
-
-    def _forward(self, ids: torch.Tensor, positions: torch.Tensor, length: int, rows: torch.Tensor | None = None
-                 ) -> torch.Tensor:
+    def _forward(self, ids: torch.Tensor, positions: torch.Tensor, length: int,
+                 rows: torch.Tensor | None = None) -> torch.Tensor:
         """Hidden states (R, T, H) of ids (R, T) at positions (R, T) of these slots (None: the first R)."""
         self.leading = rows is None
         self.rows = torch.arange(len(ids), device=self.device) if rows is None else rows
         self.positions, self.length = positions, length
         seen = torch.arange(length, device=self.device) <= positions[:, :, None]  # (R, T, L)
-        mask = torch.zeros(seen.shape, dtype=self.dtype, device=self.device).masked_fill_(~seen, float("-inf"))
+        mask = torch.zeros(seen.shape, dtype=self.dtype, device=self.device)
+        mask.masked_fill_(~seen, float("-inf"))
         mask = mask[:, None].repeat(1, 1, self.groups, 1)  # (R, 1, G * T, L), see slot_attention
         config = unwrap(self.policy).config
         usual, config._attn_implementation = config._attn_implementation, "slots"
@@ -185,31 +165,3 @@ class SlotCache(Cache):
                                          past_key_values=self, use_cache=True).last_hidden_state
         finally:
             config._attn_implementation = usual
-
-    def _record(self, buffer: torch.Tensor, length: int) -> tuple:
-        """(graph, logits) of a decode step on this buffer; (None, None) without a GPU or where recording fails."""
-        if self.device.type != "cuda":
-            return None, None
-        try:
-            stream = torch.cuda.Stream()
-            stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(stream):  # libraries set themselves up at a first run
-                self._logits(buffer, length)
-            torch.cuda.current_stream().wait_stream(stream)
-            graph = torch.cuda.CUDAGraph()
-            # One pool for all: what a graph returns is read before the next one is replayed.
-            pool = next((other.pool() for other, _ in self.graphs.values()), None)
-            with torch.cuda.graph(graph, pool=pool):
-                logits = self._logits(buffer, length)
-            return graph, logits
-        except RuntimeError as error:
-            self.static = False
-            print(f"decoding without CUDA graphs: {str(error).splitlines()[0]}", file=sys.stderr)
-            return None, None
-
-
-def _round_up(value: int, least: int, most: int) -> int:
-    """The next of least, 2 least, 4 least .. but never more than `most`."""
-    while least < value:
-        least *= 2
-    return min(least, most)

@@ -1,49 +1,56 @@
 """Rollouts: many multi-turn episodes at once, with the interpreter in the loop.
 
-An episode is one growing list of token ids. The policy samples a turn; if it ends in a python block, the sandbox runs
-the block and its output is appended as ids that the mask excludes; then the policy goes on, until it answers.
+An episode is one growing list of token ids. The policy samples a turn; if it ends in a python block, the
+sandbox runs the block and its output is appended as ids that the mask excludes; then the policy goes on,
+until it answers.
 
-    ids   <system + question> I write a program. ```python .. ```  <results: 3>  The answer is <<<3>>> <end of turn>
-    mask   0 0 0 0 0 0 0 0 0  1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1    0 0 0 0 0     1 1 1 1 1 1 1 1 1 1   1
+    ids   <system + question> A program. ```python .. ``` <results: 3> The answer is <<<3>>> <end of turn>
+    mask   0 0 0 0 0 0 0 0 0  1 1 1 1 1 1 1 1 1 1 1 1 1 1  0 0 0 0 0   1 1 1 1 1 1 1 1 1 1   1
 
-The engine (continuous batching) decodes up to `slots` episodes together, each in its own slot of one preallocated
-key/value cache (kvcache.py) and at its own position, so a row may read its program's output while its neighbours write
-theirs. The queue holds all questions x samples; a slot that gets free takes the next episode. An episode that waits for
-its program is parked in one of a few slots kept for that, so that its own is free, too. One step:
+The engine (continuous batching) decodes up to `slots` episodes together, each in its own slot of one cache
+(kvcache.py) and at its own position, so a row may read its program's output while its neighbours write
+theirs. A slot that gets free takes the next episode of the queue. One step:
 
-    admit    parked episodes whose program is done, then the next ones of the queue, into free slots
-    park     rows that wait, as long as somebody else wants their slots; then admit again
+    admit    the next episodes of the queue into free slots
     collect  outputs of programs, which ran in the sandbox while the other rows went on
     prefill  one chunk of what rows have not read yet: prompts (once per question, then copied), results
     decode   one token for every row, sampled on the device
 
-All but the last unread id of a row is prefilled; the last one is fed by the decode step, like a token just sampled. So
-there is one place where logits are computed and one where tokens are sampled.
+All but the last unread id of a row is prefilled; the last one is fed by the decode step, like a token just
+sampled. So there is one place where logits are computed and one where tokens are sampled. If memory runs out,
+the rollout starts again with half of the slots; the same episodes come out.
 
 Three promises that training relies on (and tests hold):
-- Token in, token out: ids are appended as sampled; nothing is decoded and encoded again.
-- What is sampled is softmax(logits / temperature) and nothing else (no top-k, no repetition penalty unless asked for),
-  and the log-probabilities are of that distribution, in float32.
-- The random number of token t of episode i is a hash of (seed, i, t): it does not depend on the number of slots, nor on
-  when a program is done. What is left is rounding: a row's sums depend in the last bit on who is in the batch with it.
-  With `exact`, a program's output therefore enters a fixed number of steps after the program was written, and is waited
-  for if need be: a run repeats bit by bit, whatever else the machine is doing. Without, nobody waits for a slow program.
+
+    tokens        ids are appended as sampled; nothing is decoded and encoded again
+    distribution  what is sampled is softmax(logits / temperature) and nothing else (no top-k, no repetition
+                  penalty), and the log-probabilities are of that distribution, in float32
+    randomness    the random number of token t of episode i is a hash of (seed, i, t). What is left is
+                  rounding: a row's last bits depend on who is in the batch with it. With `exact`, a program's
+                  output therefore enters a fixed number of steps after the program, and the engine waits for
+                  it then: a run repeats bit by bit. Without, nobody waits for a slow program
 """
+import argparse
+import sys
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import asdict, dataclass, field
+from dataclasses import KW_ONLY, asdict, dataclass, field
 
 import torch
+from tqdm import tqdm
 
+from batches import OutOfMemory, release
 from chat import Chat, find_code
-from copies import Merged
 from kvcache import SlotCache
+from models import Merged, is_mixed
+from runs import UserError
 from sandbox import Sandbox
 from tasks import TASKS, Question
 
 STOPS = ("answer", "void", "length", "calls")
+LAG = 4  # decode steps that a program may run beside its neighbours' decoding before `exact` waits for it
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,7 @@ class Limits:
 
 @dataclass
 class Turn:
-    """One turn of the policy: ids[start:end], its text, its program and what that printed (None without program)."""
+    """One turn of the policy: ids[start:end], its text, its program and what that printed (None without)."""
     start: int
     end: int
     text: str
@@ -82,6 +89,7 @@ class Episode:
     correct: bool = False
     reward: float = 0.0
     stop: str = ""
+    number: int = 0  # among all episodes of a run: random numbers go by it
 
     @property
     def calls(self) -> int:
@@ -102,7 +110,7 @@ class Episode:
 
 
 def uniforms(seed: int, episodes: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-    """One number in [0, 1) for each (episode, token): the splitmix64 hash of seed, episode and token, in int64."""
+    """One number in [0, 1) for each (episode, token): the splitmix64 hash of seed, episode and token."""
     start = (seed * 0x9E3779B97F4A7C15 + 0x632BE59BD9B4E019) % 2**64
     x = episodes * 0x1000003D + tokens + (start - 2**64 if start >= 2**63 else start)  # int64 wraps round
     x = (x ^ (x >> 30 & 2**34 - 1)) * -0x40A7B892E31B1A47  # the mask makes the shift unsigned
@@ -115,24 +123,22 @@ def sample(logits: torch.Tensor, u: torch.Tensor, temperature: float, top_p: flo
            ) -> tuple[torch.Tensor, torch.Tensor]:
     """(ids, logprobs), each (R,), for logits (R, V) and one uniform number per row.
 
-    Inverse transform: the first id at which the cumulated probability exceeds u. Temperature 0 is greedy (log-probs
-    then of temperature 1). top_p < 1 keeps the smallest set of ids with that mass (for inference only: the trainer
-    does not know the cut); log-probs stay those of the uncut distribution.
+    Inverse transform: the first id at which the cumulated probability exceeds u. Temperature 0 is greedy
+    (log-probs then of temperature 1). top_p < 1 keeps the smallest set of ids with that mass (for inference
+    only: the trainer does not know the cut); log-probs stay those of the uncut distribution.
     """
     scaled = logits if temperature in (0, 1) else logits.float() / temperature
     probs = torch.softmax(scaled, dim=-1, dtype=torch.float32)
-    if temperature == 0:
-        ids = logits.argmax(-1)
-    else:
-        kept = probs
-        if top_p < 1:
-            ordered, order = probs.sort(-1, descending=True)
-            ordered[ordered.cumsum(-1) - ordered >= top_p] = 0
-            kept = torch.zeros_like(probs).scatter(-1, order, ordered)
-        mass = kept.cumsum(-1)
-        total = mass[:, -1:]  # rounding leaves it a little off 1
-        level = torch.minimum((u[:, None] * total).to(mass.dtype), torch.nextafter(total, torch.zeros_like(total)))
-        ids = torch.searchsorted(mass, level, right=True).squeeze(-1)  # "right": an id of probability 0 is never hit
+    kept = probs
+    if top_p < 1:
+        ordered, order = probs.sort(-1, descending=True)
+        ordered[ordered.cumsum(-1) - ordered >= top_p] = 0
+        kept = torch.zeros_like(probs).scatter(-1, order, ordered)
+    mass = kept.cumsum(-1)
+    total = mass[:, -1:]  # rounding leaves it a little off 1
+    level = torch.minimum((u[:, None] * total).to(mass.dtype), total.nextafter(torch.zeros_like(total)))
+    # "right": an id of probability 0 is never hit
+    ids = logits.argmax(-1) if temperature == 0 else torch.searchsorted(mass, level, right=True).squeeze(-1)
     return ids, probs.gather(-1, ids[:, None]).squeeze(-1).log()
 
 
@@ -140,8 +146,7 @@ def sample(logits: torch.Tensor, u: torch.Tensor, temperature: float, top_p: flo
 class Row:
     """An episode in a slot: what is in its cache, what is not yet, and its running program."""
     episode: Episode
-    number: int  # of the episode
-    group: int  # of the question
+    group: int  # which question it answers
     pending: list[int]  # ids not yet in the cache
     cached: int = 0
     turn_start: int = 0
@@ -150,80 +155,96 @@ class Row:
     ready_at: int = 0  # decode step at which the program's output is taken
 
 
-def take_out(rows: list[Row], i: int, cache: SlotCache, base: int = 0) -> Row:
-    """Remove row i of those in slots base, base + 1 ..; the last one moves into the hole, so there never is one."""
-    row, last = rows[i], rows.pop()
-    if i < len(rows):
-        cache.copy(base + len(rows), base + i, last.cached)
-        rows[i] = last
-    return row
-
-
+@dataclass(eq=False)
 class Engine:
-    """Runs questions x samples through policy and sandbox.
+    """Runs questions x samples through policy and sandbox."""
+    policy: torch.nn.Module  # in eval mode
+    tokenizer: object
+    sandbox: Sandbox
+    limits: Limits = Limits()
+    _: KW_ONLY
+    chat: Chat | None = None  # the protocol (default: the interpreter protocol of this tokenizer)
+    slots: int = 64  # episodes decoded together
+    exact: bool = True  # take a program's output LAG decode steps after it: a run repeats bit by bit
+    chunk: int = 1024  # most tokens of one prefill
+    merged: Merged | None = None  # sample from this copy of the policy, made anew at every run
 
-    policy: a model in eval mode; chat: the protocol (default: the interpreter protocol of this tokenizer);
-    slots: episodes decoded together; lag: decode steps that a program may run beside its neighbours' decoding;
-    exact: wait for a program that is not done by then, so that a run repeats bit by bit; chunk: most tokens of one
-    prefill; static: decode in fixed shapes (None: on a GPU, where they are recorded as CUDA graphs); merged: sample from
-    this copy of the policy, made anew at every run; park: if there are more episodes than slots, keep a fifth of these
-    for episodes that wait for their programs (never with `exact`, where nobody waits for long).
-    """
-
-    def __init__(self, policy, tokenizer, sandbox: Sandbox, limits: Limits | None = None, *, chat: Chat | None = None,
-                 slots: int = 64, lag: int = 4, exact: bool = True, chunk: int = 1024, static: bool | None = None,
-                 merged: Merged | None = None, park: bool = True):
-        self.policy, self.tokenizer, self.sandbox, self.limits = policy, tokenizer, sandbox, limits or Limits()
-        self.chat = chat or Chat(tokenizer)
-        self.slots, self.lag, self.exact, self.chunk, self.static = slots, lag, exact, chunk, static
-        self.ticks = {i for token, i in tokenizer.get_vocab().items() if "`" in token}  # may complete a fence
-        self.merged, self.park = merged, park and not exact and self.chat.mode != "text"
+    def __post_init__(self):
+        self.chat = self.chat or Chat(self.tokenizer)
+        self.ticks = {i for token, i in self.tokenizer.get_vocab().items() if "`" in token}  # in every fence
         self.cache: SlotCache | None = None  # allocated by the first run, used by all
         self.seconds_waiting = 0.0
         self.batches: Counter[int] = Counter()  # rows in a decode step -> steps
 
-    def run(self, questions: Iterable[Question], samples: int = 1, *, temperature: float = 1.0, top_p: float = 1.0,
-            seed: int = 0, first: int = 0, on_token: Callable[[Episode, int], None] | None = None,
+    def speak(self, mode: str, style: str) -> None:
+        """Ask in this way from now on (see chat.PROMPTS)."""
+        self.chat = Chat(self.tokenizer, mode, style, self.chat.answer_format, tuple(self.chat.stop_ids))
+
+    def run(self, questions: Iterable[Question], samples: int = 1, *, temperature: float = 1.0,
+            top_p: float = 1.0, seed: int = 0, first: int = 0, skip: Container[int] = (),
+            on_token: Callable[[Episode, int], None] | None = None,
             on_turn: Callable[[Episode, Turn], None] | None = None,
             on_end: Callable[[Episode], None] | None = None) -> list[Episode]:
         """Episodes in order: all samples of the first question, then of the second, and so on.
 
-        first: the number of the first episode, where these are a part of more (random numbers go by it).
+        first: number of the first episode, where these are a part of more. skip: numbers of known episodes;
+        only if all are, nothing is run (a row's last bits depend on its neighbours).
         """
         if self.policy.training:
-            raise ValueError("rollouts need policy.eval(): training mode switches dropout on and the cache off")
+            raise ValueError("rollouts need policy.eval(): training mode has dropout and no cache")
+        questions = list(questions)
+        if all(number in skip for number in range(first, first + len(questions) * samples)):
+            return []
         if self.merged:
             self.merged.refresh(self.policy)
+        episodes = None
+        while episodes is None:
+            with OutOfMemory() as memory:
+                episodes = self._run(self._queue(questions, samples, first), (temperature, top_p, seed),
+                                     on_token, on_turn, on_end)
+            if memory.ran_out or torch.cuda.is_initialized():
+                self.cache = None  # on a GPU, its memory is for training now
+                release()
+            if memory.ran_out:
+                self._give_way(min(self.slots, len(questions) * samples))
+        return episodes
+
+    def _give_way(self, slots: int) -> None:
+        """Half the slots, after so many did not fit."""
+        if slots == 1:
+            raise UserError(f"the cache of one episode of {self.limits.episode_tokens} tokens does not fit "
+                            "into memory: lower --episode-tokens (see `python r1ci.py plan`)")
+        self.slots = slots // 2
+        tqdm.write(f"out of memory in rollouts: from {slots} to {self.slots} slots (--slots {self.slots} "
+                   "avoids this)", sys.stderr)
+
+    def _queue(self, questions: list[Question], samples: int, first: int) -> deque[Row]:
+        """All episodes to write, in order."""
         queue: deque[Row] = deque()
         for group, question in enumerate(questions):
             prompt = self.chat.prompt_ids(question.prompt)
             for _ in range(samples):
-                episode = Episode(question, list(prompt), [0] * len(prompt), [0.0] * len(prompt))
-                queue.append(Row(episode, first + len(queue), group, list(prompt), turn_start=len(prompt)))
+                episode = Episode(question, list(prompt), [0] * len(prompt), [0.0] * len(prompt),
+                                  number=first + len(queue))
+                queue.append(Row(episode, group, list(prompt), turn_start=len(prompt)))
+        return queue
+
+    def _run(self, queue: deque[Row], sampling: tuple[float, float, int], on_token, on_turn, on_end
+             ) -> list[Episode]:
+        """The loop over steps; sampling: temperature, top_p, seed."""
         episodes = [row.episode for row in queue]
-        cache = self._cache(min(self.slots, len(queue)))
+        slots = min(self.slots, len(queue))
+        cache = self._cache(slots)
         rows: list[Row] = []  # row i occupies slot i
-        parked: list[Row] = []  # parked row i occupies slot self.active + i
-        places = min(self.slots, len(queue)) // 5 if self.park and len(queue) > self.slots else 0
-        self.parking = places if places > 1 else 0  # one would only serve to change places, see _park
-        self.active = min(self.slots, len(queue)) - self.parking
-        if cache:
-            cache.decoding = self.active
         step = 0
-        while queue or rows or parked:
-            self._unpark(rows, parked, cache)
-            while queue and len(rows) < self.active:
-                row = queue.popleft()
-                if len(row.pending) < self.limits.episode_tokens:
-                    rows.append(row)
-                else:
-                    self._end(row.episode, "length", on_end)
-            if self._park(rows, parked, cache, queue):
-                continue
-            self._collect(rows + parked, step, on_turn)
+        while queue or rows:
+            while queue and len(rows) < slots:
+                rows.append(queue.popleft())
+                if len(rows[-1].pending) >= self.limits.episode_tokens:
+                    rows[-1].episode.stop = "length"
+            self._collect(rows, step, on_turn)
             self._sweep(rows, cache, on_end)
-            self._sweep(parked, cache, on_end, self.active)
-            self._prefill(cache, rows, parked)
+            self._prefill(cache, rows)
             ready = [i for i, row in enumerate(rows) if len(row.pending) == 1]
             behind = sum(len(row.pending) > 1 for row in rows)
             if ready and len(ready) >= behind:  # a nearly empty batch first gets fuller
@@ -232,32 +253,31 @@ class Engine:
                 logits = logits if len(ready) == len(rows) else logits[ready]
                 chosen = [rows[i] for i in ready]
                 for row in chosen:
-                    row.cached, row.pending = row.cached + 1, []
-                self._extend(chosen, logits, temperature, top_p, seed, step, on_token, on_turn)
+                    row.cached += 1
+                    row.pending = []
+                self._extend(chosen, logits, sampling, step, on_token, on_turn)
                 self.batches[len(rows)] += 1
                 step += 1
             self._sweep(rows, cache, on_end)
         return episodes
 
-    # -- the parts of one step -------------------------------------------------------------------------------------
-    def _cache(self, slots: int) -> SlotCache | None:
+    def _cache(self, slots: int) -> SlotCache:
         """The cache of the run before if it has slots enough, else a new one."""
-        if slots and (self.cache is None or self.cache.slots < slots
-                      or self.cache.capacity != self.limits.episode_tokens):
+        tokens = self.limits.episode_tokens
+        if self.cache is None or self.cache.slots < slots or self.cache.capacity != tokens:
             self.cache = None  # give the memory back first
-            policy = self.merged.policy if self.merged else self.policy
-            self.cache = SlotCache(policy, slots, self.limits.episode_tokens, self.static)
-        if self.cache:
-            self.cache.clear()
+            self.cache = SlotCache(self.merged.policy if self.merged else self.policy, slots, tokens)
+        self.cache.clear()
         return self.cache
 
-    def _prefill(self, cache: SlotCache, rows: list[Row], parked: list[Row]) -> None:
+    def _prefill(self, cache: SlotCache, rows: list[Row]) -> None:
         """Bring one chunk of unread ids into the cache: the oldest row's, and of rows with about as many.
 
         The samples of a question share its prompt: one row reads it, the others wait and copy.
         """
-        leaders: dict[int, tuple[int, int]] = {}  # question -> places read, slot of the row that has read most
-        for i, row in [*enumerate(rows), *enumerate(parked, self.active)]:
+        # question -> places read, slot of the row that has read most
+        leaders: dict[int, tuple[int, int]] = {}
+        for i, row in enumerate(rows):
             if row.group not in leaders or row.cached > leaders[row.group][0]:
                 leaders[row.group] = row.cached, i
         behind = []
@@ -266,25 +286,29 @@ class Engine:
             if row.cached == 0 and leader != i:
                 if read >= shared:
                     cache.copy(leader, i, shared)
-                    row.cached, row.pending = shared, row.pending[-1:]
+                    row.cached = shared
+                    row.pending = row.pending[-1:]
             elif shared > 0:
                 behind.append(i)
         if not behind:
             return
-        oldest = min(behind, key=lambda i: rows[i].number)
+        oldest = min(behind, key=lambda i: rows[i].episode.number)
         width = min(len(rows[oldest].pending) - 1, self.chunk)
         fitting = sorted((i for i in behind if i != oldest and 2 * len(rows[i].pending) > width),
-                         key=lambda i: (-min(len(rows[i].pending) - 1, width), rows[i].number))
+                         key=lambda i: (-min(len(rows[i].pending) - 1, width), rows[i].episode.number))
         chosen = [oldest, *fitting[:self.chunk // width - 1]]
-        cache.prefill(chosen, [rows[i].pending[:-1][:width] for i in chosen], [rows[i].cached for i in chosen])
+        cache.prefill(chosen, [rows[i].pending[:-1][:width] for i in chosen],
+                      [rows[i].cached for i in chosen])
         for row in (rows[i] for i in chosen):
             taken = min(len(row.pending) - 1, width)
-            row.cached, row.pending = row.cached + taken, row.pending[taken:]
+            row.cached += taken
+            row.pending = row.pending[taken:]
 
-    def _extend(self, rows: list[Row], logits: torch.Tensor, temperature: float, top_p: float, seed: int, step: int,
+    def _extend(self, rows: list[Row], logits: torch.Tensor, sampling: tuple[float, float, int], step: int,
                 on_token, on_turn) -> None:
         """Sample the next token of these rows, append it, and end turns that are over."""
-        numbers = torch.tensor([row.number for row in rows], device=logits.device)
+        temperature, top_p, seed = sampling
+        numbers = torch.tensor([row.episode.number for row in rows], device=logits.device)
         places = torch.tensor([len(row.episode.ids) for row in rows], device=logits.device)
         ids, logprobs = sample(logits, uniforms(seed, numbers, places), temperature, top_p)
         for row, token, logprob in zip(rows, ids.tolist(), logprobs.tolist()):
@@ -311,13 +335,13 @@ class Engine:
         episode = row.episode
         text = self.tokenizer.decode(episode.ids[row.turn_start:], skip_special_tokens=True)
         episode.turns.append(Turn(row.turn_start, len(episode.ids), text, code))
-        row.pending = [] if code is not None else row.pending
-        if code is not None:
-            if episode.calls >= self.limits.calls:
-                episode.stop = "calls"
-                return
-            # The last sampled token is fed together with the results.
-            row.future, row.ready_at, row.closed = self.sandbox.submit(code), step + self.lag, closed
+        if code is not None and episode.calls >= self.limits.calls:
+            episode.stop = "calls"
+        elif code is not None:
+            row.pending = []  # the last sampled token is fed together with the results
+            row.future = self.sandbox.submit(code)
+            row.ready_at = step + LAG
+            row.closed = closed
         elif not closed:
             episode.stop = "length"
         else:
@@ -325,7 +349,7 @@ class Engine:
             episode.stop = "void" if episode.answer is None else "answer"
 
     def _collect(self, rows: list[Row], step: int, on_turn) -> None:
-        """Append the outputs of programs whose time has come (exact: wait for them), or that are done (else)."""
+        """Append outputs of programs whose time has come (exact: wait for them), or that are done (else)."""
         waiting = [row for row in rows if row.future]
         if waiting and len(waiting) == sum(not row.episode.stop for row in rows):  # nobody decodes meanwhile
             step = max(step, min(row.ready_at for row in waiting))
@@ -337,10 +361,12 @@ class Engine:
             if row.ready_at > step if self.exact else not row.future.done():
                 continue
             began = time.perf_counter()
-            result, row.future = row.future.result(), None
+            result = row.future.result()
+            row.future = None
             self.seconds_waiting += time.perf_counter() - began
             episode, turn = row.episode, row.episode.turns[-1]
-            turn.output, turn.status = result.for_model(self.limits.results_chars), result.status
+            turn.output = result.for_model(self.limits.results_chars)
+            turn.status = result.status
             turn.seconds = result.seconds
             if on_turn:
                 on_turn(episode, turn)
@@ -354,38 +380,33 @@ class Engine:
             episode.logprobs += [0.0] * len(added)
             row.turn_start = len(episode.ids)
 
-    def _sweep(self, rows: list[Row], cache: SlotCache, on_end, base: int = 0) -> None:
-        """Take finished episodes out."""
+    def _sweep(self, rows: list[Row], cache: SlotCache, on_end) -> None:
+        """Take finished episodes out. The last row moves into the hole, so there never is one."""
         for i in reversed(range(len(rows))):
-            if rows[i].episode.stop:
-                self._end(rows[i].episode, rows[i].episode.stop, on_end)
-                take_out(rows, i, cache, base)
+            if not rows[i].episode.stop:
+                continue
+            self._end(rows[i].episode, on_end)
+            last = rows.pop()
+            if i < len(rows):
+                cache.copy(len(rows), i, last.cached)
+                rows[i] = last
 
-    def _park(self, rows: list[Row], parked: list[Row], cache: SlotCache, queue: deque[Row]) -> bool:
-        """Park rows that wait for their programs if all slots are taken and others are ready to use them; did any?
-
-        One parking slot stays free between two steps: through it, a row that waits and one that need not change places.
-        """
-        ready = sum(row.future is None for row in parked)
-        places = min(ready + len(queue), self.parking - len(parked) - (not ready)) if len(rows) == self.active else 0
-        leaving = [i for i, row in enumerate(rows) if row.future and not row.future.done()][:max(0, places)]
-        for i in reversed(leaving):
-            cache.copy(i, self.active + len(parked), rows[i].cached)
-            parked.append(take_out(rows, i, cache))
-        return bool(leaving)
-
-    def _unpark(self, rows: list[Row], parked: list[Row], cache: SlotCache) -> None:
-        """Parked rows whose output is there, back into free slots."""
-        for row in [row for row in parked if row.future is None][:self.active - len(rows)]:
-            i = parked.index(row)
-            cache.copy(self.active + i, len(rows), row.cached)
-            rows.append(take_out(parked, i, cache, self.active))
-
-    def _end(self, episode: Episode, stop: str, on_end) -> None:
+    def _end(self, episode: Episode, on_end) -> None:
         """Judge a finished episode. The answer is the policy's own; the check never sees tool output."""
-        episode.stop = stop
         task = TASKS.get(episode.question.task)  # a question that somebody asks belongs to no task
-        episode.correct = stop == "answer" and task is not None and task.check(episode.question, episode.answer)
+        answered = episode.stop == "answer" and task is not None
+        episode.correct = answered and task.check(episode.question, episode.answer)
         episode.reward = float(episode.correct)
         if on_end:
             on_end(episode)
+
+
+def make_engine(policy, tokenizer, box: Sandbox, args: argparse.Namespace) -> Engine:
+    """An engine with the limits and the protocol that the flags name."""
+    eos = getattr(policy, "generation_config", None) and policy.generation_config.eos_token_id
+    extra = tuple(eos) if isinstance(eos, list) else () if eos is None else (eos,)
+    chat = Chat(tokenizer, args.mode, args.style, args.answer_format, extra)
+    limits = Limits(args.turn_tokens, args.episode_tokens, args.calls, args.results_chars)
+    copied = args.rollout_weights == "merged" or is_mixed(policy)  # sampled as the trainer multiplies
+    return Engine(policy, tokenizer, box, limits, chat=chat, slots=args.slots, exact=args.exact,
+                  merged=Merged(policy, getattr(torch, args.dtype)) if copied else None)

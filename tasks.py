@@ -4,31 +4,35 @@
     select("tiny"), select("test"), select("game24,letters"), select("math"), select("my.jsonl")
     draw(select("tiny"), "eval", 400, levels=(1,))  400 held-out questions, tasks and levels in turn
 
-Held out means held out. Training and evaluation use disjoint seed ranges, and because two seeds may give the same
-text (there are only so many three-letter words), a question's *text* also decides: one prompt in four, chosen by
-its SHA-256, is for evaluation and is never drawn for training. So no training question is an evaluation question,
-word for word, whatever the numbers drawn.
+Held out means held out. Training and evaluation use disjoint seed ranges, and because two seeds may give the
+same text (there are only so many three-letter words), a question's *text* also decides: one prompt in four,
+chosen by its SHA-256, is for evaluation and is never drawn for training. So no training question is an
+evaluation question, word for word, whatever the numbers drawn.
 
-The 144 names, suites and abilities follow the paper's sources (33 SymBench, 27 BIG-Bench-Hard, 84 Reasoning-Gym).
-Texts, generators, checkers and the choice of the 37 test tasks are ours: the paper's split is not published in a
-form that could be checked.
+The 144 names, suites and abilities follow the paper's sources (33 SymBench, 27 BIG-Bench-Hard, 84
+Reasoning-Gym). Texts, generators, checkers and the choice of the 37 test tasks are ours: the paper's split is
+not published in a form that could be checked.
 """
 import hashlib
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
-import task_families.bbh  # noqa: F401  (importing a family registers its tasks)
-import task_families.gym_logic  # noqa: F401
-import task_families.gym_math  # noqa: F401
-import task_families.gym_search  # noqa: F401
-import task_families.gym_spatial  # noqa: F401
-import task_families.gym_text  # noqa: F401
-import task_families.symbench  # noqa: F401
-from task_families.own_file import FileError, FileTask, read_tasks
+from runs import UserError
+from task_families import (  # noqa: F401  (importing a family registers its tasks)
+    bbh,
+    gym_logic,
+    gym_math,
+    gym_search,
+    gym_spatial,
+    gym_text,
+    symbench,
+)
 from task_families.kit import ABILITIES, LEVELS, MAX_ANSWER, REGISTRY, Question, Task
+from task_families.own_file import read_tasks
 
-__all__ = ["LEVELS", "FileTask", "Question", "TASKS", "Task", "TaskError", "draw", "extract_answer", "select"]
+__all__ = ["LEVELS", "Question", "SEED_START", "TASKS", "TINY", "Task", "draw", "extract_answer", "held_out",
+           "select"]
 
 TASKS: dict[str, Task] = REGISTRY
 # Short questions and short programs, six that need code and two that words solve as well: for the tiny model.
@@ -37,30 +41,23 @@ TINY = ("letter_counting", "word_sorting", "word_sequence_reversal", "products",
 SEED_START = {"sft": 0, "rl": 1_000_000, "eval": 2_000_000}  # seed ranges of the three uses
 
 
-class TaskError(ValueError):
-    """A selection that names nothing; the message says what there is."""
-
-
 def select(selection: str) -> list[Task]:
-    """Tasks by 'all', 'train', 'test', 'tiny', a suite, an ability, names, or JSONL files, separated by commas."""
+    """Tasks by 'all', 'train', 'test', 'tiny', suite, ability, name or JSONL file, separated by commas."""
     chosen: list[Task] = []
     for word in filter(None, (part.strip() for part in selection.split(","))):
         if word.endswith((".jsonl", ".json")):
-            try:
-                found = read_tasks(Path(word).expanduser(), TASKS)
-            except FileError as error:
-                raise TaskError(str(error)) from None
+            found = read_tasks(Path(word).expanduser(), TASKS)
             TASKS.update({task.name: task for task in found})  # the engine looks tasks up by name
-            chosen += found
-            continue
-        found = [task for task in TASKS.values() if word == "all" or (word == "tiny" and task.name in TINY)
-                 or word in (task.name, task.split, task.ability) or word.lower() == task.suite.lower()]
+        else:
+            found = [task for task in TASKS.values()
+                     if word in ("all", task.name, task.split, task.ability)
+                     or word == "tiny" and task.name in TINY or word.lower() == task.suite.lower()]
         if not found:
-            raise TaskError(f"no task, suite or ability is called {word!r}: try tiny, train, test, all, "
+            raise UserError(f"no task, suite or ability is called {word!r}: try tiny, train, test, all, "
                             f"{', '.join(ABILITIES)}, or a name that `python r1ci.py tasks` lists")
         chosen += [task for task in found if task not in chosen]
     if not chosen:
-        raise TaskError("no task selected: try tiny, train, test, or names separated by commas")
+        raise UserError("no task selected: try tiny, train, test, or names separated by commas")
     return chosen
 
 
@@ -75,26 +72,26 @@ def draw(tasks: Iterable[Task], purpose: str, count: int, levels: Iterable[int] 
 
     Question i of a purpose is always the same, so a run that resumes at `start` continues the sequence.
     """
-    # Mixed by a hash of the name, so that a few questions come from all kinds of tasks, not from the first suite.
+    # Mixed by a hash of the name, so that a few questions come from all kinds of tasks, not from one suite.
     tasks = sorted(tasks, key=lambda task: hashlib.sha256(task.name.encode()).digest())
     levels = tuple(levels)
     own = {task.name: [q for q in task.pool if held_out(q) == (purpose == "eval")]
-           for task in tasks if isinstance(task, FileTask)}
+           for task in tasks if task.pool}
     questions = []
     for index in range(start, start + count):
         turn, task = index // len(tasks), tasks[index % len(tasks)]
         if task.name in own:
             if not own[task.name]:
-                raise TaskError(f"the file of task {task.name!r} is too small: by their text, none of its "
+                raise UserError(f"the file of task {task.name!r} is too small: by their text, none of its "
                                 f"{len(task.pool)} questions is for {purpose}")
             questions.append(own[task.name][turn % len(own[task.name])])
             continue
         level, seed = levels[turn % len(levels)], SEED_START[purpose] + 50 * turn
-        # 50 seeds are room enough: four in a row with the wrong text happen in a third of all cases, 50 never.
+        # 50 seeds are enough: for "eval", four texts in a row are wrong a third of the time, 50 never.
         candidates = (task.question(seed + attempt, level) for attempt in range(50))
         question = next((q for q in candidates if held_out(q) == (purpose == "eval")), None)
         if question is None:
-            raise TaskError(f"{task.name} has too few different questions at level {level}")
+            raise UserError(f"{task.name} has too few different questions at level {level}")
         questions.append(question)
     return questions
 
@@ -108,9 +105,9 @@ _FENCED = re.compile(r"^```.*?(?:^```[ \t]*$|\Z)", re.DOTALL | re.MULTILINE)
 
 
 def extract_answer(text: str, answer_format: str = "angle") -> str | None:
-    """The last answer in the policy's own words, fenced code left out; None if there is none, or it is too long.
+    """The last answer in the policy's own words, fenced code left out; None if there is none.
 
-    `text` must be what the policy wrote: tool output never belongs in it.
+    `text` must be what the policy wrote: tool output never belongs in it. An answer that is too long is none.
     """
     found = _ANSWERS[answer_format].findall(_FENCED.sub("", text))
     answer = found[-1].strip() if found else ""

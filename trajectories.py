@@ -1,9 +1,8 @@
 """Worked conversations to warm-start from: oracle programs really run, wrapped in words, kept only if right.
 
-The paper's teacher is GPT-4o: it solves each question in several ways (words only, code, free choice), and the
-conversations whose final answer is right are kept, at most 70 per task, with multi-turn ones raised on purpose.
-Without a teacher we have something better and something worse: an oracle program for every task (always right, never
-creative). From it come six kinds of conversation:
+The paper's teacher is GPT-4o: it solves each question in several ways, and conversations whose answer is
+right are kept, at most 70 per task. Without a teacher we have something better and something worse: an oracle
+program for every task (always right, never creative). From it come six kinds of conversation:
 
     reason   a worked solution in words                            text-solvable tasks only
     guess    the right answer straight away, in words              right, but nothing that words could compute
@@ -12,11 +11,10 @@ creative). From it come six kinds of conversation:
     recheck  a program, its output, a second program that tests it another way, the answer
     fallback a program with a slip, the real error, then words after all, as in reason or guess
 
-`guess` is the honest part of any teacher's data: right answers that came without visible work. A model trained on it
-knows two ways to answer and no way to choose, which is exactly what reinforcement learning is there to teach.
-`fallback` is for models so small that they can seldom repair a program: without it they write the same program again
-until there is no room left, and never answer.
-Every program of every conversation runs in the sandbox; what is shown is what it printed.
+`guess` is the honest part of any teacher's data: right answers without visible work. A model trained on it
+knows two ways to answer and no way to choose, which is what reinforcement learning is there to teach.
+`fallback` is for models that can seldom repair a program: without it they write the same one until there is
+no room left. Every program of every conversation runs in the sandbox; what is shown is what it printed.
 """
 import random
 from collections import defaultdict
@@ -26,18 +24,18 @@ from chat import RESULTS, Chat, state_answer
 from sandbox import Sandbox
 from tasks import TASKS, Question
 
-KINDS = ("reason", "guess", "code", "repair", "recheck", "fallback")
 WITH_SLIP = ("repair", "fallback")  # their first program fails
 WORDINGS = {
     "reason": ["I think step by step. ", "I can see this without a program. ", "In words: "],
     "guess": ["I answer directly.", "The answer is clear to me.", "No program is needed here."],
     "code": ["I write a program.", "A program will tell.", "Let me run python."],
     "answer": ["The program says so.", "The output is the answer.", "This is the result."],
-    "error": ["That failed: {error} I repair it.", "There was a slip: {error} Once more.", "I see: {error} I fix this."],
+    "error": ["That failed: {error} I repair it.", "There was a slip: {error} Once more.",
+              "I see: {error} I fix this."],
     "check": ["I check this another way.", "Let me test that.", "Before I answer, a test."],
     "checked": ["The test agrees.", "It holds.", "Both ways agree."],
 }
-# Not in WORDINGS, from which the tiny tokenizer is made: its tokens stay as they are.
+# Not in WORDINGS: the tiny tokenizer is made from those.
 FALLBACK = ["That failed. I answer without a program. ", "Then in words: ", "No more programs. "]
 
 
@@ -47,7 +45,7 @@ def block(program: str) -> str:
 
 
 def slip(program: str, rng: random.Random) -> str:
-    """The program with one of the slips that programmers make: a misspelt name, a lost bracket or a lost import."""
+    """The program with a slip that programmers make: a misspelt name, a lost bracket or a lost import."""
     lines = program.splitlines()
     last = max(i for i, line in enumerate(lines) if "print(" in line)
     slips = [lines[:last] + [lines[last].replace("print(", "pritn(", 1)] + lines[last + 1:]]
@@ -60,8 +58,7 @@ def slip(program: str, rng: random.Random) -> str:
 
 def choose_kind(question: Question, rng: random.Random, text_share: float, multi_share: float,
                 fallback_share: float = 0.0) -> str:
-    """Which kind of conversation: words with probability `text_share`, else code; of that, `fallback_share` end in
-    words, and of the rest `multi_share` are multi-turn."""
+    """Words with probability `text_share`, else code: some end in words, of the rest some are multi-turn."""
     if rng.random() < text_share or not question.data["program"]:  # a question from a file has no oracle
         return "reason" if question.data["reasoning"] else "guess"
     if fallback_share and rng.random() < fallback_share:  # 0 draws nothing: the other kinds fall as ever
@@ -77,21 +74,19 @@ def programs_of(question: Question, kind: str, rng: random.Random) -> list[str]:
     if oracle is None:
         return []
     broken = slip(oracle, rng)  # drawn for every kind: what is drawn after it does not depend on the kind
-    if kind in WITH_SLIP:
-        return [broken, oracle]
-    return [] if kind == "reason" else [oracle]
+    return [broken, oracle] if kind in WITH_SLIP else [] if kind == "reason" else [oracle]
 
 
 def make(questions: Iterable[Question], chat: Chat, sandbox: Sandbox, *, text_share: float = 0.5,
          multi_share: float = 0.2, fallback_share: float = 0.0, per_task: int = 70, keep_wrong: bool = False,
          learn_slips: bool = False, progress=None) -> list[dict]:
-    """Conversations for these questions: [{"task", "seed", "level", "kind", "messages"}], at most `per_task` each.
+    """Conversations about these questions, at most `per_task` per task: [{"task", "seed", "level", "kind",
+    "messages"}]. Deterministic: kind and wording are drawn from the question's own name, seed and level.
 
-    A conversation is kept if its final answer passes the task's check (the paper's rule; `keep_wrong` switches it
-    off). The program with a slip is there to be read: the message says "learn": False (unless `learn_slips`), for a
-    policy that is trained to write slips will write them. Oracle programs are never wrong, a teacher who answers
-    without work is: with `keep_wrong`, half of the guesses give the answer to another question of the task.
-    Deterministic: kind and wording are drawn from the question's own name, seed and level.
+    A conversation is kept if its final answer passes the task's check (the paper's rule; `keep_wrong`
+    switches it off, and then half of the guesses answer another question). The program with a slip is there
+    to be read: its message says "learn": False, for a policy that is trained to write slips (`learn_slips`)
+    will write them.
     """
     kept, count = [], defaultdict(int)
     questions = list(questions)
@@ -101,10 +96,11 @@ def make(questions: Iterable[Question], chat: Chat, sandbox: Sandbox, *, text_sh
             rng = random.Random(f"trajectory/{question.task}/{question.level}/{question.seed}")
             kind = choose_kind(question, rng, text_share, multi_share, fallback_share)
             solved = question
-            if keep_wrong and kind == "guess" and random.Random(f"wrong/{question.task}/{question.seed}").random() < 0.5:
+            wrong = random.Random(f"wrong/{question.task}/{question.seed}").random() < 0.5
+            if keep_wrong and kind == "guess" and wrong:
                 solved = TASKS[question.task].question(question.seed + 1, question.level)
             programs = programs_of(solved, kind, rng)
-            started.append((question, solved, kind, rng, programs, [sandbox.submit(program) for program in programs]))
+            started.append((question, solved, kind, rng, programs, list(map(sandbox.submit, programs))))
         for question, solved, kind, rng, programs, futures in started:
             if progress is not None:
                 progress.update()
@@ -124,14 +120,14 @@ def make(questions: Iterable[Question], chat: Chat, sandbox: Sandbox, *, text_sh
             if kind in WITH_SLIP and not learn_slips:
                 messages[2]["learn"] = False
             count[question.task] += 1
-            kept.append({"task": question.task, "seed": question.seed, "level": question.level, "kind": kind,
-                         "messages": messages})
+            kept.append({"task": question.task, "seed": question.seed, "level": question.level,
+                         "kind": kind, "messages": messages})
     return kept
 
 
 def converse(question: Question, kind: str, rng: random.Random, programs: list[str], results: list,
              sandbox: Sandbox) -> tuple[list[str] | None, str]:
-    """The turns of one conversation (policy, platform, policy ..) and its answer; None if a program misbehaved."""
+    """The turns of one conversation (policy, platform, ..) and its answer; None if a program misbehaved."""
     def say(what: str, **values) -> str:
         return rng.choice(WORDINGS[what]).format(**values)
 
@@ -140,9 +136,8 @@ def converse(question: Question, kind: str, rng: random.Random, programs: list[s
         return worked, answer.removesuffix(">>>")
 
     if kind == "reason":
-        opening = say("reason")
         worked, answer = in_words()
-        return [opening + worked], answer
+        return [say("reason") + worked], answer
     if kind == "guess" and not results:
         return [say("guess") + " "], question.data["answer"]
     answer = results[-1].stdout.strip()
@@ -164,15 +159,14 @@ def converse(question: Question, kind: str, rng: random.Random, programs: list[s
         result = sandbox.run(program)
         if result.stdout.strip() != "True":
             return None, ""
-        return [*turns, f"{say('check')}\n{block(program)}", RESULTS + result.for_model(), say("checked") + " "], answer
+        check = f"{say('check')}\n{block(program)}"
+        return [*turns, check, RESULTS + result.for_model(), say("checked") + " "], answer
     return [*turns, say("answer") + " "], answer
 
 
 def encode(chat: Chat, messages: list[dict]) -> tuple[list[int], list[int]]:
-    """A conversation as (ids, mask): mask 1 exactly on what the assistant wrote, its end of turn included, except for
-    messages with "learn": False.
-
-    Built from pieces, never by rendering and searching: the same pieces that the rollout engine appends.
+    """A conversation as (ids, mask): mask 1 exactly on what the assistant wrote, its end of turn included,
+    but not where a message says "learn": False. Built from the same pieces that the rollout engine appends.
     """
     if [m["role"] for m in messages[:2]] != ["system", "user"] or messages[-1]["role"] != "assistant":
         raise ValueError("a conversation must start with system and user and end with assistant")

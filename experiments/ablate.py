@@ -1,7 +1,7 @@
 """Change one thing at a time, and say whether it mattered: the paper's ablations and findings, at any scale.
 
     python r1ci.py ablate --over algorithm,init --seeds 0,1,2   flags of grpo.py may follow, as --steps 20
-    python r1ci.py reproduce                                    the paper's claims on the tiny model: RESULTS.md
+    python r1ci.py reproduce                                    the paper's claims on the tiny model
 
 A variant is the default plus a few flags (`VARIANTS`, the one place). Every run is an ordinary run folder,
 runs/MODEL/ablate/VARIANT/seedS, so an interrupted command goes on where it stopped; finished runs are not
@@ -24,24 +24,19 @@ from pathlib import Path
 
 import numpy as np
 
-import grpo
-import sft
-from evaluate import percent
-from flags import make_parser, positive
-from intervals import STUDENT
-from models import ModelError, exists, run_name
-from runs import Run, RunError, fail, read_jsonl, write_section
-from tasks import TaskError, select
+from experiments.results import write_section
+from runs import Run, UserError, make_parser, positive, read_jsonl, run_name, write_text
+from tasks import select
 
 VARIANTS = {  # name -> (flags of grpo.py, flags of sft.py where the warm start is another one, too)
     "default": ("", ""),
     "init=base": ("--init base", ""),
     "algorithm=ppo": ("--algorithm ppo", ""),
     "algorithm=reinforce": ("--algorithm reinforce", ""),
+    "algorithm=dr-grpo": ("--algorithm dr-grpo", ""),
     "train_on_code_output": ("--train-on-code-output", ""),
     "curriculum=potential": ("--curriculum potential", ""),
     "curriculum=difficulty": ("--curriculum difficulty", ""),
-    "advantage=mean": ("--advantage mean", ""),
     "aggregate=token": ("--aggregate token", ""),
     "aggregate=constant": ("--aggregate constant", ""),
     "reward=shaped": ("--reward shaped", ""),
@@ -64,8 +59,9 @@ CLAIMS = {
     "ppo": ("GRPO, PPO and Reinforce++ are about equal (v2).", "algorithm=ppo", "default", "=", "accuracy"),
     "masking": ("Compares masked with unmasked code output (v1); which one won is unknown to us.",
                 "default", "train_on_code_output", None, "accuracy"),
-    "curriculum-none": ("RL gains 9.3 points with stages by potential, 3.4 without (mean of 3 sizes, from v2 on).",
-                        "curriculum=potential", "default", ">", "accuracy"),
+    "curriculum-none": (
+        "RL gains 9.3 points with stages by potential, 3.4 without (mean of 3 sizes, from v2 on).",
+        "curriculum=potential", "default", ">", "accuracy"),
     "curriculum-difficulty": ("Grouping by potential beats grouping by difficulty.",
                               "curriculum=potential", "curriculum=difficulty", ">", "accuracy"),
     "multi-turn": ("Raises the share of multi-turn conversations in SFT on purpose (no figure known to us).",
@@ -80,9 +76,10 @@ CLAIMS = {
 EQUAL = 0.05
 
 
-# ------------------------------------------------------------------------------------------------- statistics
+# ----------------------------------------------------------------------------------------------- statistics
 def half_width(values: np.ndarray) -> float:
-    """Half the 95% interval of the mean of values (S, Q), over seeds and questions (questions alone if S is 1)."""
+    """Half the 95% interval of the mean of values (S, Q), over seeds and questions (S = 1: questions)."""
+    from evaluate import STUDENT
     seeds, questions = values.shape
     square = 1.96 ** 2 * values.mean(0).var(ddof=1) / questions if questions > 1 else math.inf
     if seeds > 1:
@@ -90,16 +87,17 @@ def half_width(values: np.ndarray) -> float:
     return math.sqrt(square)
 
 
-def accuracy_interval(right: np.ndarray) -> tuple[float, float, float]:
+def mean_of_seeds(right: np.ndarray) -> tuple[float, float, float]:
     """(mean, low, high) of right (S, Q) in {0, 1}. Two questions more on each side, always wrong and always
     right (Agresti and Coull), keep 0 of 400 from coming out as certainly 0."""
-    mean, ends = right.mean(), np.tile([0.0, 0.0, 1.0, 1.0], (len(right), 1))
+    mean = right.mean()
+    ends = np.tile([0.0, 0.0, 1.0, 1.0], (len(right), 1))
     half = half_width(np.hstack([right, ends]))
     centre = (right.mean(0).sum() + 2) / (right.shape[1] + 4)
     return mean, max(0.0, min(mean, centre - half)), min(1.0, max(mean, centre + half))
 
 
-def difference_interval(first: np.ndarray, second: np.ndarray, paired: bool = True
+def difference_of_means(first: np.ndarray, second: np.ndarray, paired: bool = True
                         ) -> tuple[float, float, float]:
     """(mean, low, high) of first - second, each (S, Q); paired: of the same seeds and questions."""
     mean = first.mean() - second.mean()
@@ -117,60 +115,68 @@ def verdict(low: float, high: float, expected: str | None) -> str:
     return "agrees" if agrees else "disagrees" if disagrees else "can't be told"
 
 
-# ------------------------------------------------------------------------------------------------------- runs
+# ----------------------------------------------------------------------------------------------------- runs
 def sft_flags(argv: list[str]) -> list[str]:
     """The flags about model and episodes among those of grpo.py, written out for sft.py."""
-    known, _ = make_parser(argv, "")[0].parse_known_args(argv)
-    flags = []
-    for name, value in vars(known).items():
-        if value not in (None, False):
-            flags.append("--" + name.replace("_", "-"))
-            if value is not True:
-                flags.append(",".join(map(str, value)) if isinstance(value, tuple) else str(value))
+    parser, _ = make_parser(argv, "")
+    settings = vars(parser.parse_known_args(argv)[0])
+    flags = ["--model", settings["model"]]
+    if settings["preset"]:
+        flags += ["--preset", settings["preset"]]
+    for name, value in settings.items():
+        if value == parser.get_default(name):  # of --model and --preset, too: they rule the defaults
+            continue
+        flag = name.replace("_", "-")
+        flags.append(f"--no-{flag}" if value is False else f"--{flag}")
+        if not isinstance(value, bool):
+            flags.append(",".join(map(str, value)) if isinstance(value, tuple) else str(value))
     return flags
 
 
-def warm_start(folder: Path, argv: list[str], more: list[str]) -> Path:
-    """The SFT run in this folder, made now if need be."""
-    if not exists(folder):
-        resume = ["--resume"] if (folder / "config.json").exists() else []
-        print(f"Warm start {folder} ..", flush=True)
-        if not sft.main([*sft_flags(argv), *more, "--out", str(folder), *resume]):
-            raise SystemExit(130)
-    return folder
+def make_warm_start(folder: Path, argv: list[str], more: list[str]) -> None:
+    """Fine-tune in this folder, if that has not been done yet."""
+    import sft
+    from models import exists
+    if exists(folder):
+        return
+    resume = ["--resume"] if (folder / "config.json").exists() else []
+    print(f"Warm start {folder} ..", flush=True)
+    if not sft.main([*sft_flags(argv), *more, "--out", str(folder), *resume]):
+        raise SystemExit(130)
 
 
 def finished(folder: Path, args: argparse.Namespace) -> bool:
-    """Is this run trained and evaluated to the end? RunError if it was another run."""
-    if not (folder / "eval.json").exists():
+    """Is this run trained and evaluated to the end? UserError if it was another run."""
+    if not (folder / "before-after.json").exists():
         return False
     Run(folder, vars(args), resume=True)  # the same settings?
     steps = len(read_jsonl(folder / "metrics.jsonl"))
     if steps > args.steps:
-        raise RunError(f"{folder} was trained for {steps} steps, not {args.steps}: use another --out")
-    return steps == args.steps and results_of(folder)[1]["questions"] == args.eval_questions
+        raise UserError(f"{folder} was trained for {steps} steps, not {args.steps}: use another --out")
+    return steps == args.steps and before_and_after(folder)[1]["questions"] == args.eval_questions
 
 
-def results_of(folder: Path) -> tuple[dict, dict]:
-    """What was counted (before, after) RL."""
-    results = list(json.loads((folder / "eval.json").read_text()).values())
+def before_and_after(folder: Path) -> tuple[dict, dict]:
+    """What was counted before RL and after it."""
+    results = list(json.loads((folder / "before-after.json").read_text("utf-8")).values())
     return results[0], results[-1]
 
 
-def measure(names: list[str], seeds: list[int], argv: list[str], root: Path, sft_steps: int | None
-            ) -> dict[str, dict]:
-    """Run what is not finished; name -> {"before", "after": right (S, Q); "code", "dead": shares; "tasks"}."""
+def run_variants(names: list[str], seeds: list[int], argv: list[str], root: Path, sft_steps: int | None
+                 ) -> dict[str, dict]:
+    """Run what is not finished. Name -> {"before", "after": right (S, Q), "code", "dead", "tasks"}."""
+    import grpo
     short = ["--steps", str(sft_steps)] if sft_steps else []
     for name in names:  # a flag that is wrong shows before anything runs
         if grpo.parse([*argv, *VARIANTS[name][0].split()]).eval_questions < 1:
-            raise RunError("--eval-questions 0 leaves nothing to compare")
+            raise UserError("--eval-questions 0 leaves nothing to compare")
     measured = {}
     for name in names:
         rl, own_sft = (flags.split() for flags in VARIANTS[name])
         args = grpo.parse([*argv, *rl])
         warm = root / name / "sft" if own_sft else root / "sft" if short else args.sft_run
         if args.init != "base":
-            warm_start(warm, argv, [*short, *own_sft])
+            make_warm_start(warm, argv, [*short, *own_sft])
         runs = []
         for seed in seeds:
             folder = root / name / f"seed{seed}"
@@ -178,38 +184,40 @@ def measure(names: list[str], seeds: list[int], argv: list[str], root: Path, sft
             if not finished(folder, grpo.parse(flags)):
                 print(f"\n{name}, seed {seed} ..", flush=True)
                 grpo.main([*flags, *(["--resume"] if (folder / "config.json").exists() else [])])
-            before, after = results_of(folder)
             dead = [line["dead_groups"] for line in read_jsonl(folder / "metrics.jsonl")]
-            runs.append((before, after, sum(dead) / len(dead)))
+            runs.append((*before_and_after(folder), sum(dead) / len(dead)))
         before, after = (np.array([list(run[k]["right"]) for run in runs], float) for k in (0, 1))
-        needed = [run[1]["code_on_code_needed"] for run in runs if run[1]["code_on_code_needed"] is not None]
-        measured[name] = {"before": before, "after": after, "dead": sum(run[2] for run in runs) / len(runs),
-                          "code": sum(needed) / len(needed) if needed else None, "tasks": args.tasks}
+        shares = [run[1]["code_on_code_needed"] for run in runs]
+        needed = [share for share in shares if share is not None]
+        measured[name] = {"before": before, "after": after, "tasks": args.tasks,
+                          "dead": sum(run[2] for run in runs) / len(runs),
+                          "code": sum(needed) / len(needed) if needed else None}
     return measured
 
 
-# ----------------------------------------------------------------------------------------------------- tables
-def points(interval: tuple[float, float, float]) -> str:
+# --------------------------------------------------------------------------------------------------- tables
+def in_points(interval: tuple[float, float, float]) -> str:
     """(0.1, 0.02, 0.18) -> '+10.0 (+2.0 to +18.0)'."""
     return "{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * x for x in interval))
 
 
-def shares(interval: tuple[float, float, float]) -> str:
+def in_percent(interval: tuple[float, float, float]) -> str:
     """(0.5, 0.4, 0.6) -> '50% (40% to 60%)'."""
-    return "{} ({} to {})".format(*map(percent, interval))
+    return "{:.0f}% ({:.0f}% to {:.0f}%)".format(*(100 * x for x in interval))
 
 
-def table(measured: dict[str, dict]) -> str:
+def variants_table(measured: dict[str, dict]) -> str:
     """Markdown: one line a variant, with paired differences to the default."""
+    from evaluate import percent
     lines = ["| variant | before RL | after RL | minus default, points | code where needed | dead groups |",
              "|---|---|---|---|---|---|"]
     default = measured["default"]
     for name, one in measured.items():
         same = name != "default" and one["tasks"] == default["tasks"]
-        gap = points(difference_interval(one["after"], default["after"])) if same else "-"
-        before, after = (shares(accuracy_interval(one[when])) for when in ("before", "after"))
-        code, dead = percent(one["code"]), percent(one["dead"])
-        lines.append(f"| {name} | {before} | {after} | {gap} | {code} | {dead} |")
+        gap = in_points(difference_of_means(one["after"], default["after"])) if same else "-"
+        before, after = (in_percent(mean_of_seeds(one[when])) for when in ("before", "after"))
+        lines.append(f"| {name} | {before} | {after} | {gap} | {percent(one['code'])} | "
+                     f"{percent(one['dead'])} |")
     seeds, questions = default["after"].shape
     covered = "seeds and questions" if seeds > 1 else "questions only (one seed)"
     note = (f"{seeds} {'seeds' if seeds > 1 else 'seed'}, {questions} held-out questions each; 95% intervals "
@@ -225,13 +233,13 @@ def claims_table(names: list[str], measured: dict[str, dict]) -> str:
         says, first, second, expected, what = CLAIMS[name]
         a, b = (measured[variant]["after"] - (measured[variant]["before"] if what == "gain" else 0)
                 for variant in (first, second))
-        gap = difference_interval(a, b, paired=measured[first]["tasks"] == measured[second]["tasks"])
+        gap = difference_of_means(a, b, paired=measured[first]["tasks"] == measured[second]["tasks"])
         sign = verdict(*gap[1:], expected)
-        lines.append(f"| {name} | {says} | {what}, {first} minus {second} | {points(gap)} | {sign} |")
+        lines.append(f"| {name} | {says} | {what}, {first} minus {second} | {in_points(gap)} | {sign} |")
     return "\n".join(lines)
 
 
-# --------------------------------------------------------------------------------------------------- commands
+# ------------------------------------------------------------------------------------------------- commands
 def parse_seeds(text: str) -> list[int]:
     """'0,1,2' -> [0, 1, 2]."""
     words = [word.strip() for word in text.split(",")]
@@ -240,77 +248,84 @@ def parse_seeds(text: str) -> list[int]:
     return [int(word) for word in words]
 
 
-def choose(over: str) -> list[str]:
+def variants_named(over: str) -> list[str]:
     """'algorithm,mode=text' -> the names of these variants, the default first."""
     chosen = ["default"]
-    for word in filter(None, (part.strip() for part in over.replace("-", "_").split(","))):
-        found = [name for name in VARIANTS if word in (name, name.split("=")[0]) and name != "default"]
+    for word in filter(None, (part.strip().replace("-", "_") for part in over.split(","))):
+        names = {name: name.replace("-", "_") for name in VARIANTS if name != "default"}
+        found = [name for name, spelt in names.items() if word in (spelt, spelt.split("=")[0])]
         if not found:
-            known = dict.fromkeys(name.split("=")[0] for name in VARIANTS if name != "default")
-            raise RunError(f"no variant is called {word!r}: choose from {', '.join(known)}")
+            raise UserError(f"no variant is called {word!r}: choose from {', '.join(what_can_change())}")
         chosen += [name for name in found if name not in chosen]
     if len(chosen) == 1:
-        raise RunError("--over names nothing to change")
+        raise UserError("--over names nothing to change")
     return chosen
+
+
+def what_can_change() -> list[str]:
+    """What --over takes: 'init', 'algorithm', .. as they stand in VARIANTS."""
+    return list(dict.fromkeys(name.split("=")[0] for name in VARIANTS if name != "default"))
+
+
+def claims_named(only: str) -> list[str]:
+    """'warm,curriculum' -> the names of the claims that begin like this."""
+    words = [word.strip() for word in only.split(",")]
+    for word in words:
+        if not any(word and name.startswith(word) for name in CLAIMS):
+            raise UserError(f"no claim is called {word!r}: choose from {', '.join(CLAIMS)}")
+    return [name for name in CLAIMS if name.startswith(tuple(words))]
 
 
 def add_arguments(parser: argparse.ArgumentParser, folder: str) -> None:
     """The flags that both commands share; all others go on to grpo.py."""
-    parser.add_argument("--seeds", type=parse_seeds, default=[0, 1, 2], help="seeds of RL (default: 0,1,2)")
-    parser.add_argument("--sft-steps", type=positive, help="warm starts of their own, of so many steps")
-    parser.add_argument("--out", type=Path, help=f"folder of the runs (default: runs/MODEL/{folder})")
-    parser.add_argument("--table", type=Path, help="where to write the result")
+    add = parser.add_argument
+    add("--seeds", type=parse_seeds, default=[0, 1, 2], help="seeds of RL (default: 0,1,2)")
+    add("--sft-steps", type=positive, help="warm starts of their own, of so many steps")
+    add("--out", type=Path, help=f"folder of the runs (default: runs/MODEL/{folder})")
+    add("--table", type=Path, help="where to write the result")
 
 
 def ablate_command(argv: list[str]) -> None:
     """Run variants that differ from the default in one thing, and compare them. Other flags go to grpo.py."""
     parser = argparse.ArgumentParser("r1ci.py ablate", description=ablate_command.__doc__, allow_abbrev=False)
-    parser.add_argument("--over", required=True, help="what to change: " + ", ".join(
-        dict.fromkeys(name.split("=")[0] for name in VARIANTS if name != "default")))
+    parser.add_argument("--over", required=True, help=f"what to change: {', '.join(what_can_change())}")
     add_arguments(parser, "ablate")
     own, rest = parser.parse_known_args(argv)
-    try:
-        root = own.out or Path("runs") / run_name(grpo.parse(rest).model) / "ablate"
-        measured = measure(choose(own.over), own.seeds, rest, root, own.sft_steps)
-    except (RunError, ModelError, TaskError) as error:
-        fail(error)
-    text = table(measured)
+    names = variants_named(own.over)
+    import grpo
+    root = own.out or Path("runs") / run_name(grpo.parse(rest).model) / "ablate"
+    text = variants_table(run_variants(names, own.seeds, rest, root, own.sft_steps))
     print("\n" + text)
     path = own.table or root / "table.md"
-    path.write_text(text + "\n", "utf-8")
+    write_text(path, text + "\n")
     print(f"\nwritten to {path}")
 
 
 def reproduce_command(argv: list[str]) -> None:
     """Run what is behind RESULTS.md on the tiny model (hours on 2 cores; goes on where it stopped)."""
-    parser = argparse.ArgumentParser(
-        "r1ci.py reproduce", description=reproduce_command.__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser("r1ci.py reproduce", description=reproduce_command.__doc__,
+                                     allow_abbrev=False)
     parser.add_argument("--only", default=",".join(CLAIMS), help="claims, such as " + ",".join(CLAIMS))
     add_arguments(parser, "reproduce")
     own, rest = parser.parse_known_args(argv)
-    try:
-        words = [word.strip() for word in own.only.split(",")]
-        claims = [name for name in CLAIMS if any(word and name.startswith(word) for word in words)]
-        unknown = [word for word in words if not any(word and name.startswith(word) for name in CLAIMS)]
-        if unknown:
-            raise RunError(f"no claim is called {unknown[0]!r}: choose from {', '.join(CLAIMS)}")
-        needed = dict.fromkeys(["default", *(variant for name in claims for variant in CLAIMS[name][1:3])])
-        args = grpo.parse(rest)
-        select(args.tasks)
-        root = own.out or Path("runs") / run_name(args.model) / "reproduce"
-        measured = measure(list(needed), own.seeds, rest, root, own.sft_steps)
-    except (RunError, ModelError, TaskError) as error:
-        fail(error)
-    text = RESULTS.format(model=args.model, steps=args.steps, questions=args.questions, samples=args.samples,
-                          claims=claims_table(claims, measured), variants=table(measured),
-                          sft=f"{own.sft_steps} steps" if own.sft_steps else "the default",
-                          command=" ".join(["python r1ci.py reproduce", *argv]), equal=f"{100 * EQUAL:.0f}")
-    path = own.table or Path("RESULTS.md")
+    claims = claims_named(own.only)
+    names = dict.fromkeys(["default", *(variant for name in claims for variant in CLAIMS[name][1:3])])
+    import grpo
+    args = grpo.parse(rest)
+    select(args.tasks)
+    root = own.out or Path("runs") / run_name(args.model) / "reproduce"
+    measured = run_variants(list(names), own.seeds, rest, root, own.sft_steps)
+    text = CLAIMS_SECTION.format(
+        model=args.model, steps=args.steps, questions=args.questions, samples=args.samples,
+        claims=claims_table(claims, measured), variants=variants_table(measured),
+        sft=f"{own.sft_steps} steps" if own.sft_steps else "the default",
+        command=" ".join(["python r1ci.py reproduce", *argv]), equal=f"{100 * EQUAL:.0f}")
+    path = own.table or (Path("docs") if Path("docs").is_dir() else Path()) / "RESULTS.md"
     write_section(path, "reproduce", text)
     print(f"\n{text}\nwritten to {path}")
 
 
-RESULTS = """## The paper's claims, at our scale
+CLAIMS_SECTION = """## The paper's claims, at our scale
 
 Written by `{command}`: the {model} model, RL of {steps} steps of {questions} questions x {samples} episodes,
 warm start: {sft}. The paper trains 3B to 14B models on 107 tasks and tests on 37 unseen ones; the tiny model
@@ -318,7 +333,7 @@ answers new questions of the kinds it was trained on. So a sign that agrees says
 this size, too, and one that disagrees does not refute the paper.
 
 A sign agrees or disagrees only if the 95% interval of the difference says so; "about equal" wants the whole
-interval within {equal} points. How the intervals are computed stands at the top of `ablate.py`.
+interval within {equal} points. How the intervals are computed stands at the top of `experiments/ablate.py`.
 
 {claims}
 

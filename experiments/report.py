@@ -1,47 +1,41 @@
 """One HTML page about a run: curves, accuracy before and after, and every episode token by token.
 
-    python report.py runs/tiny/grpo                       writes runs/tiny/grpo/report.html
-    python report.py runs/tiny/sft runs/tiny/grpo         several runs on one page (warm start and RL, seeds, variants)
-    python report.py RUN --out page.html --episodes 2000
+    python r1ci.py report runs/tiny/grpo                  writes runs/tiny/grpo/report.html
+    python r1ci.py report runs/tiny/sft runs/tiny/grpo    several runs on one page (warm start and RL, seeds)
+    python r1ci.py report RUN --out page.html --episodes 2000
 
-Training writes the page, too: grpo.py at every checkpoint, sft.py at its end. It is one file that needs nothing else,
-no network and no server: this module turns a run folder into plain data, report_page.html draws them.
+It can be written at any time, also while the run is training. It is one file that needs nothing else, no
+network and no server: this module turns a run folder into plain data, and report_page.html draws them.
 
 An episode becomes parts, one for each stretch of equal mask, in the order in which the model saw them:
 
     given    system message and question             text, never trained
-    own      what the policy wrote                   pieces: the text of each token; nats: -log p of each, in hundredths
+    own      what the policy wrote                   pieces: the text of each token; nats: -log p of each, in
+                                                     hundredths
     given    what its program printed                text
     own      ...
 
-What a policy writes is hostile until shown otherwise: the data are ASCII JSON without a "<", and the page shows them as
-text only. A page stays below 5 MB: where episodes are too many, some are chosen, evenly over the run; the page says so.
+What a policy writes is hostile until shown otherwise: the data are ASCII JSON without a "<", and the page
+shows them as text only. A page stays below 5 MB: where there are too many episodes, some are chosen, evenly
+over the run, and the page says so.
 """
 import argparse
 import json
 import math
-import os
 import random
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-import models
-from chat import Chat
-from curriculum import POTENTIAL_BOUNDS, RATE_BOUNDS, improvement_potential, total
-from evaluate import wilson
-from flags import positive
-from runs import Run, RunError, command, fail, read_jsonl
-from sft import training_mask
+from runs import UserError, positive, preset, read_jsonl, write_text
 from tasks import TASKS
-from trajectories import encode
 
 LIMIT = 5_000_000  # bytes of a page
 POINTS = 300  # of a curve; more steps are averaged
-PAGE = Path(__file__).with_name("report_page.html")
+TEMPLATE = Path(__file__).with_name("report_page.html")
 
-# What is drawn over the steps: field of metrics.jsonl (or of `derived`), title, what to look for. Fields that a run
-# does not have are left out. A new curve is a line here.
+# What is drawn over the steps: field of metrics.jsonl (or of `drawn_values`), title, what to look for. Fields
+# that a run does not have are left out. A new curve is a line here.
 CURVES = (
     ("loss", "SFT loss", "cross-entropy of a trained token"),
     ("accuracy", "Accuracy", "on each step's new training questions"),
@@ -58,80 +52,63 @@ CURVES = (
 PHASES = ("sampling", "sandbox", "training")  # seconds of a step, one upon the other
 
 
-# ------------------------------------------------------------------------------------------------------ numbers
-def number(value: float, digits: int = 4) -> float | None:
-    """Rounded to significant digits; None for what JSON cannot say (NaN, infinity) or what is no number."""
+# -------------------------------------------------------------------------------------------------- numbers
+def rounded(value, digits: int = 4) -> float | None:
+    """To significant digits; None for what JSON cannot say (NaN, infinity) or what is no number."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         return None
     return float(f"{value:.{digits}g}")
 
 
-def derived(line: dict) -> dict:
-    """A line of metrics.jsonl with what is drawn but not logged; the loss of RL says nothing and is left out."""
+def drawn_values(line: dict) -> dict:
+    """A line of metrics.jsonl with what is drawn but not logged; RL's loss says nothing and is left out."""
     if "reward" not in line:  # SFT
         return {"step": line.get("step"), "loss": line.get("loss")}
-    wait, rollout = line.get("seconds_sandbox", 0), line.get("seconds_rollout", 0)  # the wait is a part of the rollout
-    return {**line, "loss": None, "unanswered": 1 - line.get("stop_answer", 1), "sampling": max(0, rollout - wait),
+    wait = line.get("seconds_sandbox", 0)  # a part of the rollout
+    sampling = max(0, line.get("seconds_rollout", 0) - wait)
+    return {**line, "loss": None, "unanswered": 1 - line.get("stop_answer", 1), "sampling": sampling,
             "sandbox": wait, "training": line.get("seconds_training", 0)}
 
 
 def curves(metrics: list[dict]) -> dict:
     """{"step": [..], field: [..]}, at most POINTS long: each point is the mean of `every` steps."""
     every = max(1, math.ceil(len(metrics) / POINTS))
-    bins = [[derived(line) for line in metrics[i:i + every]] for i in range(0, len(metrics), every)]
+    bins = [[drawn_values(line) for line in metrics[i:i + every]] for i in range(0, len(metrics), every)]
 
     def mean(lines: list[dict], field: str) -> float | None:
-        values = [line[field] for line in lines if number(line.get(field)) is not None]
-        return number(sum(values) / len(values)) if values else None
+        values = [line[field] for line in lines if rounded(line.get(field)) is not None]
+        return rounded(sum(values) / len(values)) if values else None
 
-    found = {field: [mean(lines, field) for lines in bins] for field in (*(curve[0] for curve in CURVES), *PHASES)}
+    fields = (*(curve[0] for curve in CURVES), *PHASES)
+    found = {field: [mean(lines, field) for lines in bins] for field in fields}
     return {"every": every, "step": [lines[-1].get("step") for lines in bins],
             "stage": [lines[-1].get("stage", 0) for lines in bins],
-            **{field: values for field, values in found.items() if any(value is not None for value in values)}}
-
-
-def potential(folder: Path, config: dict) -> dict | None:
-    """How many questions have which success rate, in twentieths, and the curriculum's group of each rate."""
-    by_rate = config.get("curriculum") == "difficulty"
-    places = [folder / "potential.jsonl"]
-    if by_rate or config.get("curriculum") == "potential":
-        places += [Path(config["potential"])] if config.get("potential") else [
-            start / "potential.jsonl" for start in warm_starts(folder, config)]
-    path = next((place for place in places if place.is_file()), None)
-    if path is None:
-        return None
-    counts = [total(record["counts"]) for record in read_jsonl(path)]
-
-    def group(right: int, samples: int) -> int:
-        bounds, value = ((RATE_BOUNDS, right / samples) if by_rate else
-                         (POTENTIAL_BOUNDS, improvement_potential(right, samples)))
-        return 1 + sum(value < bound for bound in bounds)
-
-    bins = [[0, 0, 0, 0] for _ in range(21)]  # [rate][group]: in a twentieth there may be two groups
-    for right, samples in counts:
-        bins[(40 * right + samples) // (2 * samples)][group(right, samples) - 1] += 1
-    return {"bins": bins, "questions": len(counts), "by": "p" if by_rate else "4p(1-p)",
-            "bounds": RATE_BOUNDS if by_rate else POTENTIAL_BOUNDS, "curriculum": config.get("curriculum", "none"),
-            "stage_steps": config.get("stage_steps")}
+            **{field: values for field, values in found.items() if any(v is not None for v in values)}}
 
 
 def accuracies(folder: Path) -> list[dict]:
-    """The summaries in eval.json (before and after, or the one of evaluate.py), with an interval for each task."""
-    path = folder / "eval.json"
-    found = read_json(path) if path.exists() else {}
-    for summary in ([found] if "tasks" in found else found.values()):
+    """Summaries with an interval for each task: before and after training, or the one of evaluate.py."""
+    from evaluate import wilson
+    both, single = folder / "before-after.json", folder / "eval.json"
+    results = {}
+    if both.exists():
+        results = read_json(both)
+    elif single.exists():
+        results = {"evaluation": read_json(single)}
+    for summary in results.values():
         for task in summary["tasks"].values():
-            task["low"], task["high"] = wilson(round(task["accuracy"] * task["questions"]), task["questions"])
-    return [{"name": "evaluation", **found}] if "tasks" in found else [
-        {"name": name, **summary} for name, summary in found.items()]
+            right = round(task["accuracy"] * task["questions"])
+            task["low"], task["high"] = wilson(right, task["questions"])
+    return [{"name": name, **summary} for name, summary in results.items()]
 
 
-# ------------------------------------------------------------------------------------------------------- tokens
+# --------------------------------------------------------------------------------------------------- tokens
 class Pieces:
     """The text of each token. Put together, the pieces are the decoded text."""
 
     def __init__(self, tokenizer):
-        self.tokenizer, self.known = tokenizer, {}
+        self.tokenizer = tokenizer
+        self.known: dict[tuple, str] = {}
         # Some tokenizers drop a space at the start of a text, so each token is decoded behind another one.
         self.anchor = tokenizer("a", add_special_tokens=False)["input_ids"][-1:]
         self.before = len(self.decode(self.anchor))
@@ -160,34 +137,31 @@ class Pieces:
         return pieces
 
 
-def warm_starts(folder: Path, config: dict) -> list[Path]:
-    """Where the SFT run of this run may be, also if the folders were moved together."""
-    name = config.get("sft_run")
-    return [Path(name), folder.parent / Path(name).name] if name else []
-
-
 def find_tokenizer(folder: Path, config: dict):
-    """The tokenizer of a run, or None: saved beside its policy or its warm start's, or the one it was made with."""
+    """The tokenizer of a run, or None: beside its policy or its warm start's, or the one it was made with."""
+    import models
     model = str(config.get("model", ""))
+    name = config.get("sft_run")
+    warm_starts = [Path(name), folder.parent / Path(name).name] if name else []  # moved together, perhaps
     try:
-        for place in (folder, folder / "best", *warm_starts(folder, config)):
+        for place in (folder, *warm_starts):
             for saved in (place / "model", place / "adapter"):
                 if (saved / "tokenizer_config.json").is_file():
-                    return models._tokenizer(str(saved))
-        hub = models.preset(model)["hub"]
+                    return models.load_tokenizer(str(saved))
+        hub = preset(model)["hub"]
         if hub is None or config.get("random_weights"):
             return models.tiny_tokenizer()
-        return models._tokenizer(hub)  # a folder, or in the hub's cache
+        return models.load_tokenizer(hub)  # a folder, or in the hub's cache
     except Exception:  # noqa: BLE001  (whatever transformers raises: the page does without)
         return None
 
 
-# ----------------------------------------------------------------------------------------------------- episodes
+# ------------------------------------------------------------------------------------------------- episodes
 def trained_tokens(record: dict, config: dict) -> list[int]:
-    """As grpo.trained_tokens, and nothing of an episode whose advantage is 0: such a group is dead."""
+    """What grpo.py trained: the policy's own tokens; nothing of an episode whose advantage is 0."""
+    from batches import training_mask
     mask = record["mask"]
-    dropped = config.get("truncated") == "drop" and record.get("stop") == "length"
-    if 1 not in mask or dropped or record.get("advantage") == 0:
+    if 1 not in mask or record.get("advantage") == 0:
         return [0] * len(mask)
     return training_mask(mask, config.get("train_on_code_output", False))
 
@@ -210,8 +184,8 @@ def parts_of_tokens(record: dict, config: dict, pieces: Pieces) -> list[dict]:
             part |= {"status": result["status"]} if result else {}
         parts.append(part)
     # An output that no longer fitted into the episode, so the policy has not read it.
-    return parts + [{"own": 0, "trained": 0, "text": turn["output"], "status": f"{turn['status']}, not read any more"}
-                    for turn in outputs]
+    return parts + [{"own": 0, "trained": 0, "text": turn["output"],
+                     "status": f"{turn['status']}, not read any more"} for turn in outputs]
 
 
 def parts_of_messages(record: dict) -> list[dict]:
@@ -221,16 +195,19 @@ def parts_of_messages(record: dict) -> list[dict]:
             for own, message in parts]
 
 
-def episode(record: dict, config: dict, pieces: Pieces | None) -> dict:
+def shown_episode(record: dict, config: dict, pieces: Pieces | None) -> dict:
     """A line of episodes.jsonl (or data.jsonl: no tokens yet, no stop) as the page wants it."""
-    turns, kind = record.get("turns"), record.get("kind")
+    turns = record.get("turns")
+    if turns is not None:
+        calls = sum(turn["status"] is not None for turn in turns)
+    else:
+        calls = sum(message["role"] == "user" for message in record["messages"][2:])
+    whole = pieces and "ids" in record
     return {"step": record.get("step"), "task": str(record["task"]), "level": record.get("level"),
-            "right": record.get("correct"), "reward": number(record.get("reward")), "answer": record.get("answer"),
-            "advantage": number(record.get("advantage")), "stop": record.get("stop") or f"example: {kind}",
-            "calls": sum(turn["status"] is not None for turn in turns) if turns is not None
-            else sum(message["role"] == "user" for message in record["messages"][2:]),
-            "parts": parts_of_tokens(record, config, pieces) if pieces and "ids" in record
-            else parts_of_messages(record)}
+            "right": record.get("correct"), "reward": rounded(record.get("reward")),
+            "answer": record.get("answer"), "advantage": rounded(record.get("advantage")),
+            "stop": record.get("stop") or f"example: {record.get('kind')}", "calls": calls,
+            "parts": parts_of_tokens(record, config, pieces) if whole else parts_of_messages(record)}
 
 
 def spread(items: list, count: int) -> list:
@@ -240,7 +217,8 @@ def spread(items: list, count: int) -> list:
     """
     if count >= len(items):
         return items
-    rng, edges = random.Random(0), [i * len(items) // count for i in range(count + 1)]
+    rng = random.Random(0)
+    edges = [i * len(items) // count for i in range(count + 1)]
     return [items[rng.randrange(start, end)] for start, end in zip(edges, edges[1:])]
 
 
@@ -251,17 +229,17 @@ def fitting(texts: list[str], budget: int) -> list[str]:
     return texts
 
 
-# --------------------------------------------------------------------------------------------------- run folder
+# ----------------------------------------------------------------------------------------------- run folder
 def read_json(path: Path):
-    """A JSON file; RunError if it is none."""
+    """A JSON file; UserError if it is none."""
     try:
         return json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise RunError(f"cannot read {path}: {getattr(error, 'strerror', None) or 'not JSON'}") from None
+        raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or 'not JSON'}") from None
 
 
 def read_lines(path: Path, notes: list[str]) -> list[dict]:
-    """The records of a JSONL file; a note about lines that are none (the last one, if a kill cut it short)."""
+    """The records of a JSONL file; a note about lines that are none (such as one cut short)."""
     records = [record for record in read_jsonl(path) if isinstance(record, dict)]
     if path.exists():
         with open(path, "rb") as file:
@@ -273,43 +251,65 @@ def read_lines(path: Path, notes: list[str]) -> list[dict]:
 
 def read_run(folder: Path, wanted: int, tokenizer=None) -> tuple[dict, list[dict]]:
     """(what the page shows of a run, its episodes: `wanted` at most)."""
-    if not (folder / "config.json").is_file():
-        inside = sorted(str(path.parent) for path in folder.glob("*/config.json") if path.parent.name != "model")
-        raise RunError(f"{folder} is no run folder (it has no config.json): give "
-                       + (" or ".join(inside) if inside else "a stage's folder, such as runs/tiny/grpo"))
-    config, notes = read_json(folder / "config.json"), []
-    if not isinstance(config, dict):
-        raise RunError(f"{folder / 'config.json'} holds no settings")
+    config = settings_of(folder)
+    notes: list[str] = []
     metrics = read_lines(folder / "metrics.jsonl", notes)
     rl = "algorithm" in config
     if not metrics:
         notes.append(f"{folder}/metrics.jsonl has no line yet: no curves.")
-    results = attempt("eval.json", lambda: accuracies(folder), notes) or []
+    file = "before-after.json" if (folder / "before-after.json").exists() else "eval.json"
+    results = usable(file, lambda: accuracies(folder), notes) or []
     if rl and len(results) < 2:
-        notes.append(f"{folder}: no accuracy before and after; eval.json is written at the end of a run.")
+        notes.append(f"{folder}: no accuracy before and after; before-after.json is written at the end of a "
+                     "run.")
     records = read_lines(folder / ("episodes.jsonl" if rl else "data.jsonl"), notes)
-    shown, bad = [], 0
-    chosen = spread(records, wanted)
-    pieces = pieces_for(folder, config, chosen, tokenizer, notes) if chosen else None
-    chat = None if rl or not pieces else attempt("the prompt of config.json", lambda: Chat(
-        pieces.tokenizer, config["mode"], config["style"], config["answer_format"]), notes)
-    for record in chosen:
-        try:
-            if chat:
-                ids, mask = encode(chat, record["messages"])
-                record = {**record, "ids": ids, "mask": mask}
-            shown.append(episode(record, config, pieces))
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError):
-            bad += 1
-    if bad:
-        notes.append(f"{folder}: {bad} line{'s' if bad > 1 else ''} left out that hold{'' if bad > 1 else 's'} "
-                     "no episode.")
+    shown = shown_episodes(folder, config, spread(records, wanted), tokenizer, notes) if records else []
     return {"name": str(folder), "config": config, "rl": rl, "curves": curves(metrics), "steps": len(metrics),
-            "results": results, "potential": attempt("potential.jsonl", lambda: potential(folder, config), notes),
-            "notes": notes, "episodes": len(records)}, shown
+            "results": results, "notes": notes, "episodes": len(records)}, shown
 
 
-def attempt(what: str, read, notes: list[str]):
+def settings_of(folder: Path) -> dict:
+    """What is in config.json; UserError where there is no run."""
+    if not (folder / "config.json").is_file():
+        inside = sorted(str(path.parent) for path in folder.glob("*/config.json")
+                        if path.parent.name != "model")
+        raise UserError(f"{folder} is no run folder (it has no config.json): give "
+                        + (" or ".join(inside) if inside else "a stage's folder, such as runs/tiny/grpo"))
+    config = read_json(folder / "config.json")
+    if not isinstance(config, dict):
+        raise UserError(f"{folder / 'config.json'} holds no settings")
+    return config
+
+
+def shown_episodes(folder: Path, config: dict, records: list[dict], tokenizer, notes: list[str]
+                   ) -> list[dict]:
+    """These lines of episodes.jsonl, or of SFT's data.jsonl, as the page wants them."""
+    pieces = pieces_for(folder, config, records, tokenizer, notes)
+    encoded = usable("the prompt of config.json", lambda: encoder(pieces, config), notes)
+    shown = []
+    for record in records:
+        try:
+            shown.append(shown_episode(encoded(record) if encoded else record, config, pieces))
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError):
+            continue
+    bad = len(records) - len(shown)
+    if bad:
+        what = "lines left out that hold" if bad > 1 else "line left out that holds"
+        notes.append(f"{folder}: {bad} {what} no episode.")
+    return shown
+
+
+def encoder(pieces: Pieces | None, config: dict) -> Callable[[dict], dict] | None:
+    """Adds tokens and mask to a conversation of SFT, as sft.py encodes it; None where there are no tokens."""
+    if not pieces or "algorithm" in config:
+        return None
+    from chat import Chat
+    from trajectories import encode
+    chat = Chat(pieces.tokenizer, config["mode"], config["style"], config["answer_format"])
+    return lambda record: {**record, **dict(zip(("ids", "mask"), encode(chat, record["messages"])))}
+
+
+def usable(what: str, read: Callable, notes: list[str]):
     """What read() returns; None and a note where the file does not hold what it should."""
     try:
         return read()
@@ -334,13 +334,15 @@ def pieces_for(folder: Path, config: dict, records: list[dict], tokenizer, notes
     return None
 
 
-def page(folders: list[Path], episodes: int = 1000, tokenizer=None) -> str:
-    """The report as HTML. RunError: a folder holds no run."""
+# ------------------------------------------------------------------------------------------------- the page
+def html_of(folders: list[Path], episodes: int = 1000, tokenizer=None) -> str:
+    """The report as HTML. UserError: a folder holds no run."""
     found = [read_run(folder, max(1, episodes // len(folders)), tokenizer) for folder in folders]
     data = {"made": time.strftime("%Y-%m-%d %H:%M"), "runs": [run for run, _ in found],
             "curves": CURVES, "phases": PHASES,
             "words": sorted(name for name, task in TASKS.items() if task.text_solvable)}
-    html, head = PAGE.read_text("utf-8"), embedded(data)
+    html = TEMPLATE.read_text("utf-8")
+    head = embedded(data)
     texts = [[embedded({"run": i, **one}) for one in shown] for i, (_, shown) in enumerate(found)]
     budget = (LIMIT - len(html.encode()) - len(head)) // len(found)
     texts = [text for of_run in texts for text in fitting(of_run, budget)]
@@ -352,43 +354,21 @@ def embedded(value) -> str:
     return json.dumps(value, allow_nan=False, separators=(",", ":"), default=str).replace("<", "\\u003c")
 
 
-def write(folders: list[Path], out: Path, episodes: int = 1000, tokenizer=None) -> None:
-    """Write the page, as a whole or not at all. RunError: a folder holds no run, or `out` cannot be written."""
-    html = page(folders, episodes, tokenizer)
-    fresh = out.with_name(out.name + ".new")
-    try:
-        fresh.write_text(html, "utf-8")
-        os.replace(fresh, out)
-    except OSError as error:
-        raise RunError(f"cannot write {out}: {error.strerror}") from None
-
-
-def refresh(run: Run, tokenizer) -> None:
-    """Write report.html into the folder of a run that is training: whatever goes wrong, it goes on."""
-    if not run.writes:
-        return
-    try:
-        write([run.folder], run.folder / "report.html", tokenizer=tokenizer)
-    except Exception as error:  # noqa: BLE001  (a page is not worth a run)
-        print(f"no report: {type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
+def write_report(folders: list[Path], out: Path, episodes: int = 1000, tokenizer=None) -> None:
+    """Write the page, as a whole or not at all. UserError: a folder holds no run, or `out` is no place."""
+    write_text(out, html_of(folders, episodes, tokenizer))
 
 
 def main(argv: list[str] | None = None) -> Path:
-    """Run the command. Bad input: one line, exit code 2."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder, such as runs/tiny/grpo")
+    """Write the page; where it is."""
+    parser = argparse.ArgumentParser("r1ci.py report", description=__doc__.split("\n\n")[0])
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN",
+                        help="run folder, such as runs/tiny/grpo")
     parser.add_argument("--out", type=Path, help="the page (default: report.html in the last RUN)")
-    parser.add_argument("--episodes", type=positive, default=1000, help="show at most so many (default: 1000); "
-                        "fewer where the page would pass 5 MB")
+    parser.add_argument("--episodes", type=positive, default=1000,
+                        help="show at most so many (default: 1000); fewer where the page would pass 5 MB")
     args = parser.parse_args(argv)
     out = args.out or args.runs[-1] / "report.html"
-    try:
-        write(args.runs, out, args.episodes)
-    except RunError as error:
-        fail(error)
+    write_report(args.runs, out, args.episodes)
     print(f"Written: {out} ({out.stat().st_size / 1e6:.1f} MB)")
     return out
-
-
-if __name__ == "__main__":
-    command(main)

@@ -1,1 +1,1 @@
-"""How `sandbox.py` keeps its promise: the worker process, and the system calls behind the layers."""
+"""How `sandbox.py` keeps its promises: the worker process, the trainer's handle on it, the system calls."""

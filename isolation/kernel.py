@@ -1,19 +1,20 @@
-"""The Linux system calls behind `sandbox.py`: what python has no function for, said once and through ctypes.
+"""The Linux system calls behind the sandbox that Python has no function for, made through ctypes.
 
 `sandbox.py` tells the story; here is only *how* to ask the kernel for each layer:
 
-    enter_namespaces, mount_private_tmp   an own, empty view of processes, network, mounts (unshare, mount)
-    drop_privileges                       no capability now, none ever again (capset, PR_SET_NO_NEW_PRIVS)
-    landlock_ruleset, landlock_restrict   which files may be opened, a property of a process
+    enter_namespaces, mount_private_tmp   a private, empty view of processes, network, mounts (unshare, mount)
+    drop_privileges                       no capability now or ever again (capset, PR_SET_NO_NEW_PRIVS)
+    landlock_ruleset, landlock_restrict   which files this process may open
     worker_filter, ProgramFilter          two seccomp programs: which system calls are answered with an error
-    die_with_parent, adopt_orphans        nobody is left behind
+    die_with_parent, adopt_orphans        no process is left behind
 
 Every function raises OSError (or AttributeError, where libc lacks the call) if the kernel refuses; the caller
-decides what that means. Nothing here runs in the trainer: these calls restrict the process that makes them.
+decides what that means. The trainer calls none of these: they restrict the process that makes them. (Of this
+file it uses only `remove_folder`.)
 
 Both seccomp programs are deny lists: what is not named is allowed, except calls newer than this file, which
-answer "not implemented". Python needs about 150 system calls and every libc a few others, so an allow list
-would break harmless programs; the deny list is kept honest by Landlock, namespaces and rlimits beside it.
+are answered with "not implemented". Python needs about 150 system calls and every libc a few others, so an
+allow list would break harmless programs; Landlock, namespaces and rlimits stop what a deny list may miss.
 """
 import contextlib
 import ctypes
@@ -38,13 +39,13 @@ def _check(result: int, what: str) -> int:
 
 
 def _address(data: bytes) -> tuple[int, object]:
-    """Where a copy of `data` lies, and what keeps it there."""
+    """The address of a copy of `data`, and the object that keeps the copy alive."""
     buffer = ctypes.create_string_buffer(data, len(data))
     return ctypes.addressof(buffer), buffer
 
 
 def die_with_parent() -> None:
-    """SIGKILL to this process as soon as the thread that forked it is gone."""
+    """Have this process killed as soon as the thread that forked it is gone."""
     _check(_libc.prctl(1, 9, 0, 0, 0), "PR_SET_PDEATHSIG")
 
 
@@ -61,7 +62,7 @@ def drop_privileges() -> None:
 
 
 def virtual_size() -> int:
-    """Bytes of address space in use; 0 where nobody can say."""
+    """Bytes of address space in use; 0 where that cannot be found out."""
     try:
         with open("/proc/self/statm") as file:
             return int(file.read().split()[0]) * resource.getpagesize()
@@ -72,8 +73,8 @@ def virtual_size() -> int:
 def limit_resources(size: int, memory: int, file_size: int, open_files: int) -> None:
     """Limits that a worker takes on itself: every program inherits them.
 
-    As long as a program is one process, RLIMIT_AS is its memory limit; it counts from what the worker has
-    already. The hard limit is a little higher, so that a MemoryError can still be reported.
+    As long as a program is one process, RLIMIT_AS is its memory limit, on top of what the worker already has.
+    The hard limit is a little higher, so that a MemoryError can still be reported.
     """
     limits = [(resource.RLIMIT_FSIZE, file_size, 0), (resource.RLIMIT_NOFILE, open_files, 0),
               (resource.RLIMIT_CORE, 0, 0)]
@@ -114,10 +115,10 @@ MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REC, MS_PRIVATE = 1, 2, 4, 8, 0x40
 
 
 def enter_namespaces() -> bool:
-    """Own mount, network, ipc and uts namespaces; the *next child* is pid 1 of an own pid namespace.
+    """Enter new mount, network, ipc and uts namespaces; the *next child* is pid 1 of a new pid namespace.
 
-    Without root they need an own user namespace first. True: we are root and did without, so that the
-    imports can still read folders of other users; `hide_proc` makes up for it.
+    Without root this needs a new user namespace first. True: we are root and did without one, so that the
+    imports can still read folders of other users; `hide_proc` catches up on it.
     """
     others = NEWNS | NEWUTS | NEWIPC | NEWPID | NEWNET
     try:
@@ -132,7 +133,7 @@ def enter_namespaces() -> bool:
 
 
 def enter_user_namespace(proc_self: int | None = None) -> None:
-    """Any capability from here on counts for our own namespaces only; user and group keep their numbers."""
+    """From here on a capability counts in our own namespaces only; user and group keep their numbers."""
     maps = {"setgroups": "deny", "uid_map": f"{os.getuid()} {os.getuid()} 1",
             "gid_map": f"{os.getgid()} {os.getgid()} 1"}
     _check(_libc.unshare(NEWUSER), "unshare")
@@ -143,17 +144,17 @@ def enter_user_namespace(proc_self: int | None = None) -> None:
 
 
 def mount_private_tmp(target: str, size: int, names: int) -> None:
-    """A fresh tmpfs over `target`, in this mount namespace only; it ends with the last process in there."""
+    """Mount an empty tmpfs on `target`, in this mount namespace only; it goes with the last process in it."""
     options = f"size={size},nr_inodes={names},mode=700"
     _mount("tmpfs", target, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, options)
 
 
 def hide_proc(and_leave_root: bool) -> None:
-    """An empty folder over /proc: other processes' environments and arguments have no name any more."""
+    """Mount an empty folder on /proc: no path leads to the environment of another process any more."""
     proc_self = os.open("/proc/self", os.O_PATH)
     _mount("tmpfs", "/proc", "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=4k,mode=555")
     if and_leave_root:
-        with contextlib.suppress(OSError):                   # forbidden? drop_privileges takes what matters
+        with contextlib.suppress(OSError):                   # if forbidden: drop_privileges does what matters
             enter_user_namespace(proc_self)
     os.close(proc_self)
 
@@ -197,7 +198,7 @@ def landlock_ruleset(read: list[str], write: list[str], devices: list[str]) -> i
                 fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
             except OSError:
                 continue                                     # /lib64 and its like are not everywhere
-            # A rule about a file may only speak of what can be done with files.
+            # A rule about a file may only name what can be done with files.
             kinds = access if os.path.isdir(path) else access & (READ_FILE | WRITE_FILE | TRUNCATE)
             where, _keep = _address(struct.pack("<Qi", kinds & files, fd))
             _check(_libc.syscall(ADD_RULE, ruleset, 1, where, 0, 0), "landlock_add_rule")
@@ -244,7 +245,7 @@ _NEWEST = 450
 _MACHINES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
 
 # Pretend that these worked. Landlock does not cover them (they could change the owner's files outside), but
-# shutil.copy calls them on harmless errands and would fail for no reason that a program could understand.
+# harmless programs use them through shutil.copy, which would fail for no reason that they could understand.
 _PRETEND = ["chmod", "fchmod", "fchmodat", "utime", "utimes", "utimensat", "futimesat"]
 _NO_PROCESS = ["fork", "vfork", "execve", "execveat", "tkill", "pidfd_open"]
 # These depend on their arguments, or (forks, signals, chmod to clean up) the worker needs them itself.
@@ -347,10 +348,10 @@ def install_filter(code: bytes) -> None:
 
 
 class ProgramFilter:
-    """The second filter, written once per worker; a program only fills in its id (half a ms saved)."""
+    """The second filter, written once per worker; a program only fills in its id (that saves half a ms)."""
 
     def __init__(self):
-        own, group = 0x70696421, 0x67727021                  # place holders
+        own, group = 0x70696421, 0x67727021                  # placeholders
         code = _program_filter(own, group)
         self.places = [(i, sign) for i in range(4, len(code), 8) for value, sign in ((own, 1), (group, -1))
                        if code[i:i + 4] == struct.pack("<I", value)]
@@ -380,10 +381,10 @@ def own_children() -> list[int]:
 
 
 def _walk(folder: str, unlock: bool):
-    """(descriptor of its folder, name, is it a folder) of all that is below `folder`, the deepest first.
+    """(descriptor of its folder, name, is it a folder?) for all that is below `folder`, the deepest first.
 
-    By one descriptor that moves down and up, never by path or recursion: a tree of 3,000 levels has paths
-    longer than the kernel takes, and more levels than python's stack. Links are names, never followed.
+    One descriptor moves down and up, without paths or recursion: in a tree of 3,000 levels, paths are longer
+    than the kernel takes, and the levels more than Python's stack. Links are names, and never followed.
     """
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -393,7 +394,8 @@ def _walk(folder: str, unlock: bool):
 
     here = os.open(folder, flags)
     try:
-        trail, pending = [], [listing(here)]
+        trail = []
+        pending = [listing(here)]
         while pending:
             if pending[-1]:
                 name, is_folder = pending[-1].pop()
@@ -420,7 +422,7 @@ def _walk(folder: str, unlock: bool):
 
 
 def folder_exceeds(folder: str, most_bytes: int, most_names: int) -> bool:
-    """Is there more below `folder` than allowed? It is counted while a program is busy changing it."""
+    """Is there more below `folder` than allowed? A program may change it while we count."""
     size = names = 0
     with contextlib.suppress(OSError):
         for here, name, _ in _walk(folder, unlock=False):

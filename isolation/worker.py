@@ -1,13 +1,13 @@
-"""The two processes behind `sandbox.py` that the trainer starts but never is: worker and program.
+"""The two kinds of process that run beside the trainer: the worker, and the program that it forks.
 
 A worker (`serve`, `_Worker`) imports numpy and sympy, gives up all that no program needs (namespaces, limits,
 privileges, most system calls), attacks itself once to see whether that holds, and then forks for every order:
 
-    trainer -> worker    ORDER: run, with three descriptors (the text, the ends of two pipes), or: kill
-    worker -> trainer    REPORT: how the program ended and what it used; CLEAN, if it left files
+    trainer -> worker    ORDER: run (with three descriptors: the text and the ends of two pipes), or kill
+    worker -> trainer    REPORT: how the program ended and what it used; then CLEAN, if it left files behind
 
-The forked child (`become_program`) takes the last steps down (own session, CPU limit, Landlock, the second
-seccomp filter), closes every descriptor but its output, and only then looks at the text it is to run.
+The forked child (`become_program`) gives up its last rights (own session, CPU limit, Landlock, the second
+seccomp filter), closes every descriptor but its output, and only then looks at the text that it is to run.
 
 Where a fork server is not safe (macOS), the child is a fresh interpreter that does the same from the start.
 """
@@ -34,7 +34,10 @@ import types
 from isolation import kernel
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-FILE_SIZE, DISK_SIZE, DISK_NAMES, OPEN_FILES = 32 << 20, 64 << 20, 4096, 64
+FILE_SIZE = 32 << 20       # bytes that one file may have
+DISK_SIZE = 64 << 20       # bytes in the working folder
+DISK_NAMES = 4096          # files and folders in it
+OPEN_FILES = 64
 MEMORY_EXIT = 203          # exit code of an uncaught MemoryError
 NAME = "program.py"        # what tracebacks call the program
 ORDER = struct.Struct("<cd")           # trainer -> worker: b"R" run (seconds of CPU) or b"K" kill
@@ -43,7 +46,7 @@ CLEAN = b"."                           # worker -> trainer, after a dirty report
 THREE_FDS = struct.Struct("3i")        # the text, stdout, stderr, as they travel with an order
 LIBRARIES = ("site-packages", "dist-packages")
 DEVICES = ["/dev/null", "/dev/zero", "/dev/urandom", "/dev/random"]
-# Imported for all programs beside what the caller names: small, and what language models like to import.
+# Imported for all programs, beside what the caller names: small modules that language models often use.
 STANDARD = ["bisect", "calendar", "collections", "copy", "csv", "datetime", "decimal", "fractions",
             "functools", "hashlib", "heapq", "itertools", "json", "operator", "random", "re", "statistics",
             "string", "textwrap", "time", "typing"]
@@ -75,10 +78,10 @@ def receive_json(sock: socket.socket) -> dict:
 # ---- the worker's side ---------------------------------------------------------------------------
 
 def boot(call: str) -> list[str]:
-    """The command line of a python that does one call of this module, wherever the module lies.
+    """The command line of a new Python process that makes one call to this module, wherever the module lies.
 
-    The hooks that python's modules run after a fork are for processes with threads, which these are not (and
-    for reseeding `random`, which we do not want): without them a program starts 0.4 ms earlier.
+    The hooks that Python's modules run after a fork are for processes with threads, which these do not have
+    (and for reseeding `random`, which we do not want): without them a program starts 0.4 ms earlier.
     """
     code = (f"import os, sys; os.register_at_fork = lambda **hooks: None; sys.path.insert(0, {ROOT!r}); "
             f"from isolation import worker; worker.{call}")
@@ -86,7 +89,7 @@ def boot(call: str) -> list[str]:
 
 
 def environment() -> dict:
-    """All that a worker sees of the trainer's environment: nothing, but for where shared libraries lie."""
+    """A worker's environment variables: of the trainer's, only those that say where shared libraries are."""
     environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "TZ": "UTC", "PYTHONHASHSEED": "0",
                    "PYTHONUTF8": "1", "PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1",
                    "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",
@@ -104,8 +107,8 @@ def serve(fd: int) -> None:
     os.close(fd)
     try:
         worker = _Worker(sock, receive_json(sock))
-    except BaseException:
-        send_json(sock, {"error": traceback.format_exc()})
+    except BaseException as error:
+        send_json(sock, {"error": f"{type(error).__name__}: {error}"})
         raise
     try:
         send_json(sock, {"layers": worker.layers, "folder": worker.folder, "temporary": worker.temporary})
@@ -116,10 +119,12 @@ def serve(fd: int) -> None:
 
 
 class _Worker:
-    """What a worker knows: its layers, and how to start, watch and sweep up one program at a time."""
+    """A worker: switches its layers on, then starts, watches and cleans up after one program at a time."""
 
     def __init__(self, sock: socket.socket, settings: dict):
-        self.sock, self.settings, self.layers = sock, settings, {}
+        self.sock = sock
+        self.settings = settings
+        self.layers = {}               # name -> True, or why it is missing
         sys.path[:] = [p for p in sys.path if p != ROOT] + [p for p in settings["path"] if p not in sys.path]
         self._layer("namespaces", self._enter_namespaces)
         self._layer("fork_server", _preload, settings["preload"])
@@ -149,12 +154,14 @@ class _Worker:
         self.plan = {"ruleset": ruleset, "seccomp": None, "path": [self.folder, *sys.path]}
         if self.layers["seccomp"] is True:
             self.plan["seccomp"] = kernel.ProgramFilter()
-        self.poller, self.has_pidfd = select.poll(), False
+        self.poller = select.poll()
         self.poller.register(self.sock, select.POLLIN)
+        self.has_pidfd = False
         with contextlib.suppress(OSError, AttributeError):
             os.close(os.pidfd_open(os.getpid()))
             self.has_pidfd = True
-        # Only a tmpfs stops a program that fills the disk; only a pidfd tells when one has ended.
+        # Milliseconds between two looks at the program: without a pidfd nothing tells us that it has ended,
+        # and without a tmpfs nothing stops it from filling the disk.
         self.pause = 5 if not self.has_pidfd else 50 if self.temporary else None
         _set_the_stage(self.plan["path"])
         # A collection in a program must not touch, and so copy, our pages. (No gc.collect() before: it gives
@@ -174,7 +181,7 @@ class _Worker:
                 self.layers[name] = "needs Linux"
 
     def _enter_namespaces(self) -> None:
-        kernel.try_in_child(kernel.enter_namespaces)         # half entered would be worse than not at all
+        kernel.try_in_child(kernel.enter_namespaces)         # entering only some would be worse than none
         self.root = kernel.enter_namespaces()
         child = os.fork()                                    # pid 1 of the new namespace: its end ends all
         if child:
@@ -194,7 +201,7 @@ class _Worker:
         raise OSError("no folder to mount it on")
 
     def _attack_myself(self) -> None:
-        """Trust no setting: a child made like a program tries what these two layers forbid."""
+        """A layer counts only if it holds: a child made like a program tries what these two forbid."""
         guarded = {1: "landlock", 2: "seccomp"}
         pid = os.fork()
         if pid == 0:
@@ -254,8 +261,9 @@ class _Worker:
         return os.posix_spawn(sys.executable, command, environment(), file_actions=moves)
 
     def _wait(self, pid: int) -> tuple:
-        """How the program ended, by itself or by order; True if by us, because it filled the disk."""
-        exited, too_much = None, False
+        """Wait for the program's end: exit status, usage, and whether we killed it for filling the disk."""
+        too_much = False
+        exited = None
         if self.has_pidfd:
             exited = os.pidfd_open(pid)
             self.poller.register(exited, select.POLLIN)
@@ -277,7 +285,7 @@ class _Worker:
         return status, usage, too_much
 
     def _sweep(self, pid: int) -> None:
-        """Whatever the program started (where no seccomp forbids it) ends with it."""
+        """End whatever the program has started (where no seccomp filter forbids that it starts anything)."""
         with contextlib.suppress(OSError):
             os.killpg(pid, signal.SIGKILL)
         with contextlib.suppress(ChildProcessError):
@@ -292,12 +300,12 @@ def _preload(names: list[str]) -> None:
     if sys.platform != "linux":
         raise OSError("elsewhere a fork after numpy is not safe")
     for name in STANDARD + names:
-        with contextlib.suppress(Exception):                 # not installed, or broken: programs do without
+        with contextlib.suppress(Exception):                 # not installed or broken: programs can't use it
             exec(WARM_UP.get(name, ""), {name: importlib.import_module(name)})  # noqa: S102 - ours
 
 
 def _libraries() -> list[str]:
-    """What a program may read: the folders of python's libraries, and what libc needs for them."""
+    """What a program may read: the folders of Python's libraries, and what libc needs for them."""
     prefixes = {sys.prefix, sys.base_prefix, sys.exec_prefix, "/usr", "/usr/local", "/"}
     return [*(os.path.join(prefix, folder) for prefix in prefixes for folder in ("lib", "lib64")),
             *(path for path in sys.path if os.path.basename(path) in LIBRARIES),
@@ -307,7 +315,7 @@ def _libraries() -> list[str]:
 # ---- the program's side --------------------------------------------------------------------------
 
 def become_program(code: int, out: int, err: int, cpu_seconds: float, plan: dict) -> None:
-    """Never returns. Only the exit status and the two pipes tell the world what happened here."""
+    """Run one program in this process, and never return: only its exit status and its output are left."""
     leave = os._exit                                         # the program may replace the one in `os`
     try:
         os.dup2(out, 1)
@@ -336,7 +344,7 @@ def _confine(cpu_seconds: float, plan: dict) -> None:
     os.setsid()
     seconds = int(cpu_seconds) + 3                           # a second line behind the trainer's clock
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
-    if sys.platform == "linux" and os.getppid() != 1:        # where the worker is pid 1, its end is ours anyway
+    if sys.platform == "linux" and os.getppid() != 1:        # if the worker is pid 1, we end with it anyway
         kernel.die_with_parent()
     if plan["ruleset"] is not None:
         kernel.landlock_restrict(plan["ruleset"])
@@ -347,7 +355,7 @@ def _confine(cpu_seconds: float, plan: dict) -> None:
 def _set_the_stage(path: list[str]) -> None:
     """Make this interpreter look like one that is about to run `python program.py` in its working folder.
 
-    A worker does it once, and each fork wakes up in it: what is done before the fork costs a program nothing.
+    A worker does this once and every fork inherits it: what is done before the fork costs a program nothing.
     """
     for name in ("isolation", "isolation.worker", "isolation.kernel"):
         sys.modules.pop(name, None)
@@ -356,7 +364,7 @@ def _set_the_stage(path: list[str]) -> None:
     sys.argv, sys.path[:] = [NAME], path
     sys.excepthook, threading.excepthook = _print_error, _print_thread_error
     tempfile.tempdir = None
-    random.seed(0)                                           # as with hashes: run twice, same result
+    random.seed(0)                                           # as with hashes: the same in every run
     os.environ.clear()
     os.environ.update(PATH="/usr/bin:/bin", LANG="C.UTF-8", TZ="UTC", OMP_NUM_THREADS="1", HOME=path[0],
                       TMPDIR=path[0])
@@ -367,15 +375,16 @@ def _set_the_stage(path: list[str]) -> None:
 
 
 def _execute(text: str) -> int:
-    """Run `text` the way python runs a file: as __main__, threads joined, exit functions called."""
+    """Run `text` the way Python runs a file: as __main__, threads joined, exit functions called."""
     linecache.cache[NAME] = (lambda: text,)                  # where tracebacks look for source lines
-    outputs, exit_code = (sys.stdout, sys.stderr), 0
+    outputs = (sys.stdout, sys.stderr)
+    exit_code = 0
     try:
         code = compile(text, NAME, "exec", dont_inherit=True)
         exec(code, sys.modules["__main__"].__dict__)  # noqa: S102 - the point of it all
     except BaseException as error:  # noqa: BLE001 - whatever it is, it is the program's
         exit_code = _exit_code(error)
-    if threading.active_count() > 1:                         # it touches much, which a fork has to copy
+    if threading.active_count() > 1:                         # not always: it touches many pages to copy
         threading._shutdown()
     atexit._run_exitfuncs()
     for stream in (*outputs, sys.stdout, sys.stderr):

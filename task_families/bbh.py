@@ -7,7 +7,7 @@ In multiple choice the program computes what is right and then looks its letter 
 from datetime import date, timedelta
 from itertools import permutations, product
 
-import task_families.bbh_knowledge  # noqa: F401  (registers the knowledge tasks)
+from task_families import bbh_knowledge  # noqa: F401  (registers the knowledge tasks)
 from task_families.bbh_tables import (
     ACTIVITIES,
     ADJECTIVES,

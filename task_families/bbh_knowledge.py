@@ -327,7 +327,8 @@ def salient_translation_error_detection(rng, level):
     error = rng.choice(list(slips))
     given = {**source, **slips[error]}
     (slot, slip), = slips[error].items()
-    english = f"{given['phrase']} {given['person']}, {with_article(given['profession'])} from {given['city']},"
+    profession = with_article(given["profession"])
+    english = f"{given['phrase']} {given['person']}, {profession} from {given['city']},"
     english = f"{english} {given['verb']} {given['number']} {given['adjective']} {THINGS_MADE[thing]}".strip()
     if level == 5:
         english += f", and {second} {given['verb 2']} {given['number 2']} {THINGS_MADE[second_thing]}"

@@ -1,4 +1,4 @@
-"""The hand-made tables behind the knowledge tasks of BIG-Bench-Hard: data only, read by bbh.py.
+"""The hand-made tables behind the knowledge tasks of BIG-Bench-Hard: data only.
 
 What is right follows from a table by construction: a film has one genre, an adjective one class, a slot of a
 sentence one word in each language. A verb that a task needs in two forms is written 'lose/lost'.

@@ -24,7 +24,7 @@ from task_families.kit import (
 )
 from task_families.puzzles import bfs
 
-# ------------------------------------------------------------------------------------------- patterns to continue
+# --------------------------------------------------------------------------------------- patterns to continue
 # f(x, y) as the question and as python write it.
 GRID_RULES = {"x + y": lambda x, y: x + y, "abs(x - y)": lambda x, y: abs(x - y), "x * y": lambda x, y: x * y}
 
@@ -43,8 +43,9 @@ def modulo_grid(rng, level):
         hidden = sorted(cell for value in (0, 1) for cell in rng.sample(
             [cell for cell in cells if grid[cell] == value], values.count(value)))
         shown = [cell for cell in cells if cell not in hidden]
-        fitting = [[int(f(x, y) % d == t) for y, x in hidden] for f in GRID_RULES.values() for d in range(2, 10)
-                   for t in range(d) if all((f(x, y) % d == t) == grid[y, x] for y, x in shown)]
+        fitting = [[int(f(x, y) % d == t) for y, x in hidden]
+                   for f in GRID_RULES.values() for d in range(2, 10) for t in range(d)
+                   if all((f(x, y) % d == t) == grid[y, x] for y, x in shown)]
         if all(found == fitting[0] for found in fitting):
             break
     board = [["?" if (y, x) in hidden else grid[y, x] for x in range(size)] for y in range(size)]
@@ -88,7 +89,7 @@ def continuations(terms):
         found.add(terms[-1] + steps[-2])
     if all(a * steps[1] == b * steps[0] for a, b in zip(steps, steps[1:])):  # geometric, or times m plus c
         found.add(terms[-1] + steps[-1] * steps[1] // steps[0])
-    if all(equal(b - a for a, b in zip(terms[i::2], terms[i + 2::2])) for i in (0, 1)):  # two sequences in turn
+    if all(equal(b - a for a, b in zip(terms[i::2], terms[i + 2::2])) for i in (0, 1)):  # two in turn
         found.add(2 * terms[-2] - terms[-4])
     return found
 
@@ -108,27 +109,29 @@ def sequence(rng, kind, length, size):
             case "alternating":
                 change = other if i % 2 else step
                 terms.append(last + change)
-                why = f"The steps are {step} and {other} in turn. The next step is {change}: {last} + {change}"
+                why = (f"The steps are {step} and {other} in turn. The next step is {change}: "
+                       f"{last} + {change}")
             case "quadratic":
                 change = step + other * i
                 terms.append(last + change)
                 shown = ", ".join(str(step + other * j) for j in range(length - 1))
-                why = (f"The differences are {shown}: each is the one before plus {other}. The next difference is "
-                       f"{change}: {last} + {change}")
+                why = (f"The differences are {shown}: each is the one before plus {other}. The next "
+                       f"difference is {change}: {last} + {change}")
             case "geometric":
                 terms.append(last * factor)
                 why = f"Each term is the one before times {factor}: {last} * {factor}"
             case "fibonacci":
                 terms.append(last + terms[-2] if i else step)
-                why = f"From the third term on, each is the sum of the two before: {terms[-3] if i else 0} + {last}"
+                why = ("From the third term on, each is the sum of the two before: "
+                       f"{terms[-3] if i else 0} + {last}")
             case "affine":
                 terms.append(factor * last + step)
                 why = f"Each term is the one before times {factor}, plus {step}: {last} * {factor} + {step}"
             case "interleaved":
                 change = step if i % 2 else other
                 terms.append(terms[-2] + change if i else terms[0] + size)
-                why = (f"Every other term forms a sequence of its own. The one whose turn it is changes by {change} "
-                       f"each time: {terms[-3] if i else 0} + {change}")
+                why = ("Every other term forms a sequence of its own. The one whose turn it is changes by "
+                       f"{change} each time: {terms[-3] if i else 0} + {change}")
     return terms, why.replace("+ -", "- ").replace("plus -", "minus ")
 
 
@@ -137,7 +140,8 @@ def number_sequence(rng, level):
     kinds = ("arithmetic", "geometric", "alternating", "quadratic", "fibonacci", "affine", "interleaved")
     while True:
         kind = rng.choice(kinds[:level + 2])
-        shown = {"arithmetic": 5, "geometric": 5, "quadratic": 5, "interleaved": 8}.get(kind, rng.randint(6, 7))
+        shown = {"arithmetic": 5, "geometric": 5, "quadratic": 5, "interleaved": 8}.get(
+            kind, rng.randint(6, 7))
         terms, why = sequence(rng, kind, shown, grow(level, 9, 40))
         if len(set(terms)) == len(terms) and continuations(terms[:-1]) == {terms[-1]}:
             break
@@ -175,7 +179,8 @@ LIST_FUNCTIONS = [eval(f"lambda x: {rule}") for rule in LIST_RULES]  # our own t
 @task("list_functions", "RG", "train", "logic", exact(list_of(integer)))
 def list_functions(rng, level):
     def draw():
-        values = [rng.choice((rng.randint(0, 9), rng.randint(0, 99))) for _ in range(rng.randint(3, 4 + level))]
+        values = [rng.choice((rng.randint(0, 9), rng.randint(0, 99)))
+                  for _ in range(rng.randint(3, 4 + level))]
         if rng.random() < 0.5:
             values[rng.randrange(len(values))] = rng.choice(values)  # rules about doubles need some
         if (found := re.search(r"count\((\d)\)", rule)):
@@ -211,12 +216,13 @@ def list_functions(rng, level):
         answer=str(apply(asked)))
 
 
-# -------------------------------------------------------------------------------------------- families and friends
+# --------------------------------------------------------------------------------------- families and friends
 # Steps from person Y to person X (m: to the spouse, u: up to a parent, d: down to a child) -> what X is to Y.
-KINSHIP = {"m": ("husband", "wife"), "u": ("father", "mother"), "d": ("son", "daughter"), "ud": ("brother", "sister"),
-           "uu": ("grandfather", "grandmother"), "dd": ("grandson", "granddaughter"),
-           "mu": ("father-in-law", "mother-in-law"), "dm": ("son-in-law", "daughter-in-law"),
-           "uud": ("uncle", "aunt"), "udd": ("nephew", "niece"), "uudd": ("cousin", "cousin")}
+KINSHIP = {"m": ("husband", "wife"), "u": ("father", "mother"), "d": ("son", "daughter"),
+           "ud": ("brother", "sister"), "uu": ("grandfather", "grandmother"),
+           "dd": ("grandson", "granddaughter"), "mu": ("father-in-law", "mother-in-law"),
+           "dm": ("son-in-law", "daughter-in-law"), "uud": ("uncle", "aunt"),
+           "udd": ("nephew", "niece"), "uudd": ("cousin", "cousin")}
 
 
 def kinship(answer):
@@ -312,25 +318,28 @@ def aiw(rng, level):
     else:  # the first of the two teams does not matter
         relative = rng.choice([other for other in (BOYS, GIRLS)[relative_girl] if other != name])
         elsewhere = " and ".join(map(counted, (rng.randint(1, 9), rng.randint(1, 9)), words))
-        story = (f"{name} works in two teams. In the red team {name} has {elsewhere}, in the blue team {first} and "
-                 f"{second}; no colleague is in both teams. {relative} works in the blue team only.")
+        story = (f"{name} works in two teams. In the red team {name} has {elsewhere}, in the blue team "
+                 f"{first} and {second}; no colleague is in both teams. {relative} works in the blue team "
+                 "only.")
     if level == 5:
         story += f" {name} also has {rng.randint(2, 9)} cousins."
     # The relative has what `name` has, with `name` counted in and the relative itself left out.
     same = numbers[asked_girls]
     plus, minus = asked_girls == is_girl, asked_girls == relative_girl
     calculation, herself = f"{same}{' + 1' * plus}{' - 1' * minus}", ("himself", "herself")[relative_girl]
-    why = {(0, 0): "", (0, 1): f" but not {herself}", (1, 0): f" and {name}", (1, 1): f" and {name} but not {herself}"}
+    why = {(0, 0): "", (0, 1): f" but not {herself}", (1, 0): f" and {name}",
+           (1, 1): f" and {name} but not {herself}"}
     owned = f"The {asked} of {name}" + " in the blue team" * (kind == "colleagues")
     result = f"{calculation} = {same + plus - minus}" if plus or minus else calculation
     return Draft(
         f"{story} How many {asked} does {relative} have?\nAnswer format: a whole number.",
         program=f"print({calculation})",
         answer=str(same + plus - minus),
-        reasoning=f"{owned}: {same}. {relative[0].upper()}{relative[1:]} has the same{why[plus, minus]}: {result}.")
+        reasoning=f"{owned}: {same}. {relative[0].upper()}{relative[1:]} has the same{why[plus, minus]}: "
+                  f"{result}.")
 
 
-# --------------------------------------------------------------------------------------------------- logic formulas
+# --------------------------------------------------------------------------------------------- logic formulas
 # A formula is a name, ("NOT", formula), or (connective, formula, formula).
 CONNECTIVES = {"AND": lambda a, b: a and b, "OR": lambda a, b: a or b, "IMPLIES": lambda a, b: not a or b,
                "IFF": lambda a, b: a == b}
@@ -412,7 +421,8 @@ def knights_knaves(rng, level):
                      if all(world[speaker] == holds(claim, world) for speaker, claim in zip(people, claims))]
         if len(solutions) == 1:
             break
-    english = {"AND": "{} and {}", "OR": "{} or {}", "IMPLIES": "if {}, then {}", "IFF": "{} if and only if {}"}
+    english = {"AND": "{} and {}", "OR": "{} or {}", "IMPLIES": "if {}, then {}",
+               "IFF": "{} if and only if {}"}
 
     def say(formula):
         if isinstance(formula, str) or formula[0] == "NOT":
@@ -450,7 +460,8 @@ def new_conclusions(premises):
 
 
 def new_conclusion_ok(data, answer):
-    sign, name = re.fullmatch(r"(not\s+|[~!¬-]\s*)?([a-z])", unwrapped(answer).strip("()").casefold()).groups()
+    said = unwrapped(answer).strip("()").casefold()
+    sign, name = re.fullmatch(r"(not\s+|[~!¬-]\s*)?([a-z])", said).groups()
     return (name.upper(), not sign) in new_conclusions(data["premises"])
 
 
@@ -475,7 +486,8 @@ def forced(premises, assumed):
 def derivation(premises, conclusions):
     """(conclusion, its derivation in words), by forced steps, if need be after an assumption; or None."""
     def say(steps):
-        return " ".join(f"By premise {number}, {'NOT ' * (not value)}{name}." for name, value, number in steps)
+        return " ".join(f"By premise {number}, {'NOT ' * (not value)}{name}."
+                        for name, value, number in steps)
 
     steps, _ = forced(premises, {})
     for at, (name, value, _) in enumerate(steps):
@@ -485,8 +497,8 @@ def derivation(premises, conclusions):
         steps, broken = forced(premises, {name: not value})
         if broken:
             literal, opposite = (f"NOT {name}", name) if not value else (name, f"NOT {name}")
-            return (name, value), (f"Suppose {opposite}. {say(steps)} But then premise {broken} cannot be true. So "
-                                   f"{literal} must be true.").replace("  ", " ")
+            return (name, value), (f"Suppose {opposite}. {say(steps)} But then premise {broken} cannot be "
+                                   f"true. So {literal} must be true.").replace("  ", " ")
     return None
 
 
@@ -497,9 +509,10 @@ def propositional_logic(rng, level):
         premises = []
         for _ in range(grow(level, 2, 5)):
             fact = rng.choice(names)
-            premises.append((fact if rng.random() < 0.5 else ("NOT", fact)) if rng.random() < 0.6 - 0.1 * level
+            premises.append((fact if rng.random() < 0.5 else ("NOT", fact))
+                            if rng.random() < 0.6 - 0.1 * level
                             else random_formula(rng, names, level >= 4 and rng.random() < 0.5,
-                                                   ("OR", "IMPLIES", "IFF")))
+                                                ("OR", "IMPLIES", "IFF")))
         if len({str(premise) for premise in premises}) < len(premises) or not any(
                 all(holds(premise, world) for premise in premises) for world in worlds(names)):
             continue
@@ -508,8 +521,9 @@ def propositional_logic(rng, level):
             break
     (name, value), why = found
     shown, used = [written(premise, AS_TEXT) for premise in premises], names_in(("", *premises))
-    functions = "\n                ".join(f"{line!r}: lambda {', '.join(used)}: {written(premise, AS_PYTHON)},"
-                                         for line, premise in zip(shown, premises))
+    functions = "\n                ".join(
+        f"{line!r}: lambda {', '.join(used)}: {written(premise, AS_PYTHON)},"
+        for line, premise in zip(shown, premises))
     return Draft(
         "These premises are all true:\n" + "\n".join(f"{i}. {line}" for i, line in enumerate(shown, 1))
         + f"\nFind one literal (one of the letters {', '.join(used)}, or NOT and a letter) that follows from "
@@ -563,9 +577,10 @@ def circuit_logic(rng, level):
             text_of = ", ".join("NOT " * negated + name for name, negated in inputs_of)
             code_of = sign.join("1 - " * negated + name for name, negated in inputs_of)
             lines.append(f"g{number} = {kind}({text_of})")
-            code.append(f"g{number} = 1 - ({code_of})" if kind in ("NAND", "NOR") else f"g{number} = {code_of}")
+            code.append(f"g{number} = " + (f"1 - ({code_of})" if kind in ("NAND", "NOR") else code_of))
     return Draft(
-        "A logic circuit (XOR is 1 when an odd number of its inputs is 1; NAND is AND negated, NOR is OR negated):\n"
+        "A logic circuit (XOR is 1 when an odd number of its inputs is 1; NAND is AND negated, NOR is OR "
+        "negated):\n"
         + "\n".join(lines)
         + f"\nThe inputs are {start}. What is g{gates}?\nAnswer format: 0 or 1.",
         program="\n" + "\n".join(code) + f"\nprint(g{gates})",
@@ -616,11 +631,12 @@ def self_reference(rng, level):
         answer=str(count))
 
 
-# ------------------------------------------------------------------------------------------------------- syllogisms
-PEOPLE = ("bakers bankers barbers builders climbers dancers dentists doctors drivers farmers fishers gardeners "
-          "golfers hikers hunters jugglers lawyers miners painters pilots plumbers poets runners sailors singers "
-          "skaters swimmers tailors teachers writers").split()
-FORMS = {"All": "All {} are {}", "No": "No {} are {}", "Some": "Some {} are {}", "Some not": "Some {} are not {}"}
+# ------------------------------------------------------------------------------------------------- syllogisms
+PEOPLE = ("bakers bankers barbers builders climbers dancers dentists doctors drivers farmers fishers "
+          "gardeners golfers hikers hunters jugglers lawyers miners painters pilots plumbers poets runners "
+          "sailors singers skaters swimmers tailors teachers writers").split()
+FORMS = {"All": "All {} are {}", "No": "No {} are {}", "Some": "Some {} are {}",
+         "Some not": "Some {} are not {}"}
 KINDS_OF_PEOPLE = list(product((True, False), repeat=3))  # belongs to the first, second, third class?
 
 
@@ -664,18 +680,21 @@ def syllogism(rng, level):
         reasoning = f"The conclusion could only be broken by {', or by '.join(reasons)}. So it follows."
     elif valid:
         why, kinds = proofs[-1]
-        reasoning = (f"Take somebody who must exist because {why}. What the premises leave for this person is "
-                     f"{' or '.join(f'({describe(kind)})' for kind in kinds)}. So '{say(conclusion)}' is true.")
+        left = " or ".join(f"({describe(kind)})" for kind in kinds)
+        reasoning = (f"Take somebody who must exist because {why}. What the premises leave for this person "
+                     f"is {left}. So '{say(conclusion)}' is true.")
     else:
         needed = [kinds for _, kinds in exists] + [target - forbidden] * universal
-        model = [kind for kind in KINDS_OF_PEOPLE if kind not in forbidden and (universal or kind not in target)]
+        model = [kind for kind in KINDS_OF_PEOPLE
+                 if kind not in forbidden and (universal or kind not in target)]
         for kind in list(model):  # as few people as possible
             if all(any(other in kinds for other in model if other != kind) for kinds in needed):
                 model.remove(kind)
         people = " and ".join(f"one ({describe(kind)})" for kind in model)
         reasoning = (f"Suppose there are just these people: {people}. Then every group has a member and both "
                      f"premises hold, but '{say(conclusion)}' is false.")
-    checks = {"All": "all(m[{1}] for m in members if m[{0}])", "No": "not any(m[{0}] and m[{1}] for m in members)",
+    checks = {"All": "all(m[{1}] for m in members if m[{0}])",
+              "No": "not any(m[{0}] and m[{1}] for m in members)",
               "Some": "any(m[{0}] and m[{1}] for m in members)",
               "Some not": "any(m[{0}] and not m[{1}] for m in members)"}
     first, second, third = (checks[form].format(*pair) for form, *pair in (*premises, conclusion))
@@ -701,11 +720,12 @@ def syllogism(rng, level):
         reasoning=reasoning)
 
 
-# --------------------------------------------------------------------------------------------------------- programs
+# --------------------------------------------------------------------------------------------------- programs
 @task("ab", "RG", "train", "code", exact(pieces))
 def ab(rng, level):
     while True:
-        tokens = [rng.choice(("A#", "#A", "B#", "#B")) for _ in range(rng.randint(2 * level + 1, 2 * level + 2))]
+        tokens = [rng.choice(("A#", "#A", "B#", "#B"))
+                  for _ in range(rng.randint(2 * level + 1, 2 * level + 2))]
         left, right = [], []  # tokens '#X' end on the left; 'X#' wait for one that cancels them
         for token in tokens:
             partner = token[::-1]
@@ -724,17 +744,17 @@ def ab(rng, level):
         f"until nothing changes any more. What is left of this row?\n{' '.join(tokens)}\n"
         "Answer format: the tokens separated by spaces.",
         program=f"""
-            row = "{' '.join(tokens)}".split()
-            rules = {{("A#", "#A"): [], ("B#", "#B"): [], ("A#", "#B"): ["#B", "A#"], ("B#", "#A"): ["#A", "B#"]}}
-            changed = True
-            while changed:
-                changed = False
-                for i in range(len(row) - 1):
-                    if (row[i], row[i + 1]) in rules:
-                        row[i:i + 2] = rules[row[i], row[i + 1]]
-                        changed = True
-                        break
-            print(*row)""",
+        row = "{' '.join(tokens)}".split()
+        rules = {{("A#", "#A"): [], ("B#", "#B"): [], ("A#", "#B"): ["#B", "A#"], ("B#", "#A"): ["#A", "B#"]}}
+        changed = True
+        while changed:
+            changed = False
+            for i in range(len(row) - 1):
+                if (row[i], row[i + 1]) in rules:
+                    row[i:i + 2] = rules[row[i], row[i + 1]]
+                    changed = True
+                    break
+        print(*row)""",
         answer=result)
 
 
@@ -749,9 +769,10 @@ def life_board(living, size):
     return [[int((r, c) in living) for c in range(size)] for r in range(size)]
 
 
-LIFE_RULES = ("A cell has eight neighbours, and the edges are joined: left of the first column is the last one, above "
-              "the top row is the bottom row. In one step, a 1 stays 1 if two or three neighbours are 1, a 0 "
-              "becomes 1 if exactly three neighbours are 1, and every other cell becomes 0.")
+LIFE_RULES = (
+    "A cell has eight neighbours, and the edges are joined: left of the first column is the last one, above "
+    "the top row is the bottom row. In one step, a 1 stays 1 if two or three neighbours are 1, a 0 becomes 1 "
+    "if exactly three neighbours are 1, and every other cell becomes 0.")
 
 
 def life_program(board, steps, printed):
@@ -833,7 +854,7 @@ def game_of_life_halting(rng, level):
 
 
 def brainf_cell(rng, code, nested):
-    """Brainf code that moves on and sets a fresh cell to `code` with a multiplying loop (nested: with two)."""
+    """Brainf code that moves on and sets a fresh cell to `code` by a loop (nested: two) that multiplies."""
     if nested:
         a, b = rng.randint(2, 4), rng.randint(2, 5)
         c = code // (a * b)
@@ -858,7 +879,8 @@ def bf(rng, level):
         if pairs and len(codes) > 1:  # one loop fills two cells
             factor = rng.randint(6, 12)
             (first, rest), (second, other) = (divmod(code, factor) for code in codes[:2])
-            program += (f"{move}{'+' * factor}[>{'+' * first}>{'+' * second}<<-]>{'+' * rest}.>{'+' * other}.")
+            program += (f"{move}{'+' * factor}[>{'+' * first}>{'+' * second}<<-]"
+                        f">{'+' * rest}.>{'+' * other}.")
         elif last and abs(codes[0] - last) <= 9:
             program += ("+" if codes[0] > last else "-") * abs(codes[0] - last) + "."
         else:

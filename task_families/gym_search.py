@@ -1,7 +1,7 @@
-"""Reasoning-Gym tasks about searching, planning, shortest ways (names are the suite's, texts and code are ours).
+"""Reasoning-Gym tasks about searching, planning, shortest ways (the suite's names, our own texts and code).
 
-Every game is one function, `x_moves(..)`, that gives the pairs (move, next state) of a state: `bfs` finds plans
-with it, and `replay` checks an answer move by move.
+Every game is one function, `x_moves(..)`, that gives the pairs (move, next state) of a state: `bfs` finds
+plans with it, and `replay` checks an answer move by move.
 """
 import re
 
@@ -41,7 +41,7 @@ from task_families.puzzles import (
 )
 
 
-# ------------------------------------------------------------------------------------------- words, sums and colours
+# ------------------------------------------------------------------------------------ words, sums and colours
 @task("needle_haystack", "RG", "train", "search", exact(text), text_solvable=True)
 def needle_haystack(rng, level):
     verbs = "buys sells likes paints cleans finds hides draws".split()
@@ -98,7 +98,8 @@ def ladder_ok(data, answer):
 
 @task("word_ladder", "RG", "train", "search", ladder_ok)
 def word_ladder(rng, level):
-    letters, length = 3 if level < 3 else rng.choice((3, 4)), rng.randint(grow(level, 3, 6), grow(level, 4, 7))
+    letters = 3 if level < 3 else rng.choice((3, 4))
+    length = rng.randint(grow(level, 3, 6), grow(level, 4, 7))
     pool, ladder = [word for word in SHORT_WORDS if len(word) == letters], []
     while len(ladder) < length:  # no word is next to an earlier one, so there is no short cut in the ladder
         following = [word for word in pool if one_letter_apart(word, ladder[-1])
@@ -129,11 +130,14 @@ def word_ladder(rng, level):
 def cryptarithm_ok(data, answer):
     digits = {letter.upper(): digit for letter, digit in mapping(answer).items()}
     words = [*data["addends"], data["total"]]
-    if set(digits) != set("".join(words)) or not all(re.fullmatch("[0-9]", digit) for digit in digits.values()):
+    if set(digits) != set("".join(words)):
+        return False
+    if not all(re.fullmatch("[0-9]", digit) for digit in digits.values()):
         return False
     numbers = ["".join(digits[letter] for letter in word) for word in words]
     return (len(set(digits.values())) == len(digits) == len(mapping(answer))
-            and all(number[0] != "0" for number in numbers) and sum(map(int, numbers[:-1])) == int(numbers[-1]))
+            and all(number[0] != "0" for number in numbers)
+            and sum(map(int, numbers[:-1])) == int(numbers[-1]))
 
 
 @task("cryptarithm", "RG", "train", "search", cryptarithm_ok)
@@ -150,29 +154,29 @@ def cryptarithm(rng, level):
         "stand for different digits, and no number begins with 0. Find digits that make the sum right.\n"
         "Answer format: each letter with its digit, separated by commas, such as X=4, Y=0",
         program=f"""
-            addends, total = {addends}, "{total}"
-            first = {{word[0] for word in addends + [total]}}
+        addends, total = {addends}, "{total}"
+        first = {{word[0] for word in addends + [total]}}
 
-            def solve(column, row, amount, digit):
-                # Columns from the right; in each, the addends from the top, then the total. amount: sum so far.
-                if column == len(total):
-                    return digit if amount == 0 else None
-                if row == len(addends):
-                    letter, d = total[-1 - column], amount % 10
-                    clash = digit[letter] != d if letter in digit else d in digit.values()
-                    if clash or d == 0 and letter in first:
-                        return None
-                    return solve(column + 1, 0, amount // 10, {{**digit, letter: d}})
-                if column >= len(addends[row]):
-                    return solve(column, row + 1, amount, digit)
-                letter = addends[row][-1 - column]
-                for d in [digit[letter]] if letter in digit else range(10):
-                    if letter in digit or d not in digit.values() and (d or letter not in first):
-                        found = solve(column, row + 1, amount + d, {{**digit, letter: d}})
-                        if found:
-                            return found
+        def solve(column, row, amount, digit):
+            # Columns from the right; in each, the addends from the top, then the total. amount: sum so far.
+            if column == len(total):
+                return digit if amount == 0 else None
+            if row == len(addends):
+                letter, d = total[-1 - column], amount % 10
+                clash = digit[letter] != d if letter in digit else d in digit.values()
+                if clash or d == 0 and letter in first:
+                    return None
+                return solve(column + 1, 0, amount // 10, {{**digit, letter: d}})
+            if column >= len(addends[row]):
+                return solve(column, row + 1, amount, digit)
+            letter = addends[row][-1 - column]
+            for d in [digit[letter]] if letter in digit else range(10):
+                if letter in digit or d not in digit.values() and (d or letter not in first):
+                    found = solve(column, row + 1, amount + d, {{**digit, letter: d}})
+                    if found:
+                        return found
 
-            print(", ".join(f"{{letter}}={{d}}" for letter, d in solve(0, 0, 0, {{}}).items()))""",
+        print(", ".join(f"{{letter}}={{d}}" for letter, d in solve(0, 0, 0, {{}}).items()))""",
         data={"addends": addends, "total": total})
 
 
@@ -215,7 +219,7 @@ def graph_color(rng, level):
         data={"vertices": vertices, "colours": colours, "edges": edges})
 
 
-# ------------------------------------------------------------------------------------------- numbers and Latin squares
+# ---------------------------------------------------------------------------------- numbers and Latin squares
 @task("puzzle24", "RG", "train", "search", uses_numbers)
 def puzzle24(rng, level):
     numbers = [0]
@@ -277,8 +281,10 @@ def futoshiki_ok(data, answer):
     size = len(puzzle)
     square = [["_123456".index(digit) for digit in found[start:start + size]]
               for start in range(0, len(found), size)]
-    return (len(square) == size and is_latin(square) and all(1 <= digit <= size for row in square for digit in row)
-            and all(given in (0, digit) for row, line in zip(puzzle, square) for given, digit in zip(row, line))
+    return (len(square) == size and is_latin(square)
+            and all(1 <= digit <= size for row in square for digit in row)
+            and all(given in (0, digit)
+                    for row, line in zip(puzzle, square) for given, digit in zip(row, line))
             and all(square[r][c] < square[i][j] for (r, c), (i, j) in data["less"]))
 
 
@@ -326,7 +332,7 @@ def futoshiki(rng, level):
         data={"puzzle": puzzle, "less": less})
 
 
-# ------------------------------------------------------------------------------------------------ plans, move by move
+# ---------------------------------------------------------------------------------------- plans, move by move
 def jug_moves(sizes):
     """moves(state) of jugs of these sizes; a state is the tuple of contents."""
     def moves(state):
@@ -356,7 +362,8 @@ def jugs(rng, level):
         sizes = rng.sample(range(3, 14), count)
         target = rng.randint(1, max(sizes) - 1)
         try:
-            plan = bfs((0,) * count, jug_moves(sizes), lambda state, target=target: target in state, 3000) or []
+            plan = bfs((0,) * count, jug_moves(sizes), lambda state, target=target: target in state,
+                       3000) or []
         except ValueError:  # too many states
             continue
     shown = ", ".join(f"{name} holds {size} litres" for name, size in zip("ABCD", sizes))
@@ -391,12 +398,14 @@ def is_jump(one, other):
 
 def knight_moves(squares):
     """moves(state) on a board of these squares; a state is (white squares, black squares, w or B to move)."""
+    jumps = {one: [other for other in squares if is_jump(one, other)] for one in squares}
+
     def moves(state):
         white, black, side = state
         own = white if side == "w" else black
         for one in own:
-            for other in squares:
-                if is_jump(one, other) and other not in white + black:
+            for other in jumps[one]:
+                if other not in white + black:
                     moved = tuple(sorted({*own, other} - {one}))
                     yield f"{side},{one},{other}", (moved, black, "B") if side == "w" else (white, moved, "w")
     return moves
@@ -493,7 +502,8 @@ def sokoban_ok(data, answer):
 
 @task("sokoban", "RG", "train", "search", sokoban_ok)
 def sokoban(rng, level):
-    width, count, depths = grow(level, 4, 6) + 2, grow(level, 1, 3), range(grow(level, 3, 10), grow(level, 9, 18))
+    width, count = grow(level, 4, 6) + 2, grow(level, 1, 3)
+    depths = range(grow(level, 3, 10), grow(level, 9, 18))
     while True:
         inside = [row * width + column for row in range(1, width - 1) for column in range(1, width - 1)]
         inner_walls = rng.sample(inside, rng.randint(1, width - 3))
@@ -501,7 +511,7 @@ def sokoban(rng, level):
         walls = {square for square in range(width * width) if square not in floor}
         player, *goals = rng.sample(floor, count + 1)
         start = player, frozenset(goals)
-        # Pull boxes away from the goals, state by state: as many moves solve what is found after `depth` steps.
+        # Pull boxes away from the goals, state by state: what `depth` steps find takes `depth` moves.
         depth, layer, seen, far = 0, [start], {start}, []
         while layer and len(seen) < 2500 and depth < depths[-1]:
             depth += 1
@@ -510,14 +520,17 @@ def sokoban(rng, level):
             far += [state for state in layer if depth in depths and not state[1] & start[1]]
         player, boxes = rng.choice(far or [start])
         try:
-            plan = bfs((player, boxes), sokoban_moves(walls, width), lambda state, goals=start[1]: state[1] == goals)
+            plan = bfs((player, boxes), sokoban_moves(walls, width),
+                       lambda state, goals=start[1]: state[1] == goals)
         except ValueError:  # too many states
             continue
         if len(plan) >= depths[0]:
             break
-    signs = {(): "-", ("box",): "@", ("goal",): "X", ("box", "goal"): "$", ("player",): "*", ("goal", "player"): "%"}
+    signs = {(): "-", ("box",): "@", ("goal",): "X", ("box", "goal"): "$", ("player",): "*",
+             ("goal", "player"): "%"}
+    things = {"box": boxes, "goal": start[1], "player": [player]}
     board = ["".join("+" if square in walls else signs[tuple(
-        name for name, squares in (("box", boxes), ("goal", start[1]), ("player", [player])) if square in squares)]
+        name for name, squares in things.items() if square in squares)]
         for square in range(row * width, row * width + width)) for row in range(width)]
     board_text = "\n".join(board)
     return Draft(
@@ -553,11 +566,13 @@ def sokoban(rng, level):
 def hanoi_moves(pegs):
     """moves(state); a state is the tuple of the pegs (from 1) of disk 1, disk 2, .."""
     def moves(state):
+        smaller = set()  # the pegs on which smaller disks lie
         for disk, peg in enumerate(state):
             for to in range(1, pegs + 1):
-                if to != peg and not {peg, to} & set(state[:disk]):  # no smaller disk on it, nor on the target
+                if to != peg and to not in smaller and peg not in smaller:
                     after = (*state[:disk], to, *state[disk + 1:])
                     yield f"move disk {disk + 1} from peg {peg} to peg {to}", after
+            smaller.add(peg)
     return moves
 
 
@@ -572,9 +587,11 @@ def tower_of_hanoi(rng, level):
     disks, pegs = rng.randint(2, 3) if level == 1 else grow(level, 2, 6), rng.randint(3, 4)
     target, start = rng.randint(1, pegs), ()
     while not set(start) - {target}:
-        start = (rng.randint(1, pegs),) * disks if level == 1 else tuple(rng.randint(1, pegs) for _ in range(disks))
+        start = ((rng.randint(1, pegs),) * disks if level == 1 else
+                 tuple(rng.randint(1, pegs) for _ in range(disks)))
     best = bfs(start, hanoi_moves(pegs), lambda state: set(state) == {target})
-    piles = [[str(disk + 1) for disk in reversed(range(disks)) if start[disk] == peg] for peg in range(1, pegs + 1)]
+    piles = [[str(disk + 1) for disk in reversed(range(disks)) if start[disk] == peg]
+             for peg in range(1, pegs + 1)]
     stacks = "; ".join(f"peg {peg}: {', '.join(pile) or 'empty'}" for peg, pile in enumerate(piles, 1))
     return Draft(
         f"The disks 1 (smallest) to {disks} (largest) lie on {pegs} pegs, listed from the bottom to the top: "
@@ -595,7 +612,7 @@ def tower_of_hanoi(rng, level):
         data={"start": start, "pegs": pegs, "target": target, "most": 10 * len(best) + 10})
 
 
-# ----------------------------------------------------------------------------------------------------- shortest ways
+# ---------------------------------------------------------------------------------------------- shortest ways
 @task("binary_alternation", "RG", "test", "optimization", exact(integer))
 def binary_alternation(rng, level):
     length = rng.randint(grow(level, 5, 22), grow(level, 9, 30))
@@ -645,7 +662,8 @@ def maze(rng, level):
         direct = abs(a[0] - b[0]) + abs(a[1] - b[1])
         if path and low <= len(path) <= 25 and (len(path) > direct or not detour):
             break
-    grid = ["".join({a: first, b: last}.get((r, c), passage if (r, c) in cells else wall) for c in range(size))
+    ends = {a: first, b: last}
+    grid = ["".join(ends.get((r, c), passage if (r, c) in cells else wall) for c in range(size))
             for r in range(size)]
     grid_lines = "\n".join(grid)
     return Draft(
@@ -710,6 +728,7 @@ def shortest_path(rng, level):
 
 LOCK_LIMIT = 200
 OPERATIONS = {"+": lambda a, b: a + b, "-": lambda a, b: a - b, "*": lambda a, b: a * b}
+OPERATION_CODE = 'value + number if sign == "+" else value - number if sign == "-" else value * number'
 
 
 def lock_moves(buttons):
@@ -740,8 +759,9 @@ def quantum_lock(rng, level):
         start, target = rng.randint(0, 3), rng.randint(5, 50)
         plan = bfs((start, "red"), lock_moves(buttons), lambda state, target=target: state[0] == target)
     words = {"+": "adds {}", "-": "subtracts {}", "*": "multiplies by {}"}
-    lines = "\n".join(f"{name} {words[sign].format(number)}" + f", but only when the light is {when}" * (when != "any")
-                      for name, sign, number, when in buttons)
+    lines = "\n".join(
+        f"{name} {words[sign].format(number)}" + f", but only when the light is {when}" * (when != "any")
+        for name, sign, number, when in buttons)
     return Draft(
         f"A lock shows the number {start} and a red light. It has three buttons that change the "
         f"number:\n{lines}\nAfter every press the light changes from red to green or back, also when the "
@@ -756,7 +776,7 @@ def quantum_lock(rng, level):
                 for name, sign, number, when in buttons:
                     after = value
                     if when in ("any", light):
-                        after = value + number if sign == "+" else value - number if sign == "-" else value * number
+                        after = {OPERATION_CODE}
                     if abs(after) <= {LOCK_LIMIT}:
                         yield name, (after, "green" if light == "red" else "red")
 

@@ -1,4 +1,4 @@
-"""Reasoning-Gym tasks about grids, pictures and turning things (names are the suite's, texts and code are ours)."""
+"""Reasoning-Gym tasks about grids, pictures, turning things (the suite's names, our own texts and code)."""
 import inspect
 import re
 from itertools import groupby
@@ -25,8 +25,8 @@ AS_ROWS = "Answer format: the rows, one per line, entries separated by spaces."
 
 
 def source(function):
-    """The text of a function of this module, to be a part of a program."""
-    return "\n" + inspect.getsource(function)
+    """The text of a function of this module, to be part of a program, where its docstring is one line."""
+    return "\n" + re.sub(r'(""".*)\n +(.*""")', r"\1 \2", inspect.getsource(function), count=1)
 
 
 def stands_in(result, matrix):
@@ -34,7 +34,7 @@ def stands_in(result, matrix):
     return " ".join(grid_text(result).split()) in " ".join(grid_text(matrix).split())
 
 
-# ------------------------------------------------------------------------------------------------ turning matrices
+# ------------------------------------------------------------------------------------------- turning matrices
 @task("rotate_matrix", "RG", "train", "spatial", exact(matrix_of(integer)))
 def rotate_matrix(rng, level):
     size = grow(level, 2, 8)
@@ -67,11 +67,13 @@ def random_step(rng, m):
                 "m = [list(row[::-1]) for row in zip(*m)][::-1]")
     if kind == 7:
         old, new = rng.choice(rng.choice(m)), rng.randint(0, 9)
-        return (f"replace every {old} by {new}", [[new if entry == old else entry for entry in row] for row in m],
+        return (f"replace every {old} by {new}",
+                [[new if entry == old else entry for entry in row] for row in m],
                 f"m = [[{new} if x == {old} else x for x in row] for row in m]")
     if kind == 8:
         factor = rng.randint(2, 4)
-        return (f"set all multiples of {factor} to 0", [[entry * (entry % factor > 0) for entry in row] for row in m],
+        return (f"set all multiples of {factor} to 0",
+                [[entry * (entry % factor > 0) for entry in row] for row in m],
                 f"m = [[0 if x % {factor} == 0 else x for x in row] for row in m]")
     if kind == 9:
         every, of_rows = rng.randint(2, 3), rng.random() < 0.5
@@ -136,7 +138,7 @@ def spiral_matrix(rng, level):
         answer=" ".join(map(str, spiral)))
 
 
-# ---------------------------------------------------------------------------------------------- cells and neighbours
+# --------------------------------------------------------------------------------------- cells and neighbours
 @task("binary_matrix", "RG", "train", "spatial", exact(matrix_of(integer)))
 def binary_matrix(rng, level):
     size, result = grow(level, 3, 9), [[0]]
@@ -174,7 +176,7 @@ def rotten_oranges(rng, level):
         fresh, bad = ({(r, c) for r, c in cells if grid[r][c] == kind} for kind in (1, 2))
         minutes = 0
         while fresh and minutes >= 0:
-            bad = {cell for cell in fresh if bad & set(neighbours(*cell, size, size))}  # those that turn bad now
+            bad = {cell for cell in fresh if bad & set(neighbours(*cell, size, size))}  # turn bad now
             fresh, minutes = fresh - bad, minutes + 1 if bad else -1
         if (minutes > 0 if reachable else minutes < 0) or minutes == 0 and rng.random() < 0.05:
             break
@@ -288,7 +290,7 @@ def n_queens(rng, level):
         data={"size": size, "placed": placed})
 
 
-# ------------------------------------------------------------------------------------------------- rows of colours
+# -------------------------------------------------------------------------------------------- rows of colours
 def runs(x):
     return [(colour, len(list(cells))) for colour, cells in groupby(x)]
 
@@ -301,11 +303,11 @@ def longest(x):
     return max(length for colour, length in runs(x) if colour)
 
 
-# The pool of hidden rules: python in the row x and a number k -> (the values of k, the kind of row it is shown with).
+# The pool of hidden rules: python in the row x and a number k -> (values of k, kind of row it is shown with).
 ARC_RULES = {
     "x[-k:] + x[:-k]": ((1, 2, 3), "blocks"), "x[k:] + x[:k]": ((1, 2, 3), "blocks"),
-    "[0] * k + x[:-k]": ((1, 2, 3), "blocks"), "x[k:] + [0] * k": ((1, 2, 3), "blocks"), "x[::-1]": ((0,), "blocks"),
-    "[c for c in x if c] + [0] * x.count(0)": ((0,), "blocks"),
+    "[0] * k + x[:-k]": ((1, 2, 3), "blocks"), "x[k:] + [0] * k": ((1, 2, 3), "blocks"),
+    "x[::-1]": ((0,), "blocks"), "[c for c in x if c] + [0] * x.count(0)": ((0,), "blocks"),
     "[0] * x.count(0) + [c for c in x if c]": ((0,), "blocks"),
     "[max(x) if any(x[:i + 1]) and any(x[i:]) else 0 for i in range(len(x))]": ((0,), "one colour"),
     "[max(x) - c for c in x]": ((0,), "one colour"),
@@ -313,8 +315,10 @@ ARC_RULES = {
     "flat((n if c else 0, n) for c, n in runs(x))": ((0,), "blocks"),
     "flat((k if c and n == longest(x) else c, n) for c, n in runs(x))": (tuple(range(1, 9)), "blocks"),
     "flat((c if n == longest(x) else 0, n) for c, n in runs(x))": ((0,), "blocks"),
-    "[x[j] if 0 <= (j := 2 * x.index(9) - i) < len(x) else 0 for i in range(len(x))] if 9 in x else x": ((0,), "pivot")}
-ARC_FUNCTIONS = [(eval(f"lambda x, k: {rule}"), values, kind) for rule, (values, kind) in ARC_RULES.items()]  # ours
+    "[x[j] if 0 <= (j := 2 * x.index(9) - i) < len(x) else 0 for i in range(len(x))] if 9 in x else x": (
+        (0,), "pivot")}
+ARC_FUNCTIONS = [(eval(f"lambda x, k: {rule}"), values, kind)  # our own text, nobody else's
+                 for rule, (values, kind) in ARC_RULES.items()]
 
 
 def coloured_row(rng, length, kind):
@@ -348,7 +352,8 @@ def arc_1d(rng, level):
         *shown, (asked, answer) = examples
         fitting = [other(asked, k) for other, ks, _ in ARC_FUNCTIONS for k in ks
                    if all(other(x, k) == y for x, y in shown)]
-        if (all(len(x) == length and x != y for x, y in examples) and all(found == answer for found in fitting)
+        if (all(len(x) == length and x != y for x, y in examples)
+                and all(found == answer for found in fitting)
                 and not stands_in([answer], [row for pair in shown for row in pair])):
             break
     pairs = "\n".join(f"{' '.join(map(str, x))} -> {' '.join(map(str, y))}" for x, y in shown)
@@ -369,7 +374,7 @@ def arc_1d(rng, level):
         answer=" ".join(map(str, answer)))
 
 
-# ------------------------------------------------------------------------------------------------------------ cubes
+# ------------------------------------------------------------------------------------------------------ cubes
 # Bringing a side to the top moves four sides on, each to the place of the next one.
 ROLLS = {"front": ("front", "top", "back", "bottom"), "back": ("back", "top", "front", "bottom"),
          "left": ("left", "top", "right", "bottom"), "right": ("right", "top", "left", "bottom")}
@@ -409,7 +414,8 @@ def color_cube_rotation(rng, level):
 
 
 def quarter_turn(v, n):
-    """The vector v turned clockwise about the axis n (length 1), seen from outside: what lies along n stays."""
+    """The vector v turned clockwise about the axis n (length 1), seen from outside: what lies along n
+    stays."""
     along = v[0] * n[0] + v[1] * n[1] + v[2] * n[2]
     across = (n[1] * v[2] - n[2] * v[1], n[2] * v[0] - n[0] * v[2], n[0] * v[1] - n[1] * v[0])  # n x v
     return tuple(along * a - b for a, b in zip(n, across))

@@ -7,13 +7,14 @@ tasks that a careful reader solves without a computer the worked solution:
     @task("products", "RG", "train", "math", exact(integer))
     def products(rng, level):
         a, b = rng.randint(2, 10 ** level), rng.randint(2, 10 ** level)
-        return Draft(f"What is {a} times {b}?\\nAnswer format: a whole number.", f"print({a} * {b})", str(a * b))
+        return Draft(f"What is {a} times {b}?\\nAnswer format: a whole number.",
+                     program=f"print({a} * {b})", answer=str(a * b))
 
 An answer is text from a language model: anything at all. Parsers turn it into a value or raise `ValueError`;
-`exact(parser)` compares values, checkers replay plans or test constraints. Nothing is ever evaluated: numbers are
-matched with ASCII patterns, expressions are walked as syntax trees with exact fractions, and `Task.check` turns
-every failure into False. Conventions (format line last, one right answer unless there is a checker, seeded by
-name, level and seed, never by hash order) are tested for all tasks at once.
+`exact(parser)` compares values, checkers replay plans or test constraints. Nothing is ever evaluated: numbers
+are matched with ASCII patterns, expressions are walked as syntax trees with exact fractions, and `Task.check`
+turns every failure into False. Conventions (format line last, one right answer unless there is a checker,
+seeded by name, level and seed, never by hash order) are tested for all tasks at once.
 """
 import ast
 import inspect
@@ -30,7 +31,7 @@ ABILITIES = ("string", "math", "logic", "order", "search", "spatial", "code", "k
 LEVELS = (1, 2, 3, 4, 5)
 
 
-# ---------------------------------------------------------------------------------------------- what a task is
+# --------------------------------------------------------------------------------------------- what a task is
 @dataclass(frozen=True)
 class Question:
     """One drawn question. `data` is what the check and the oracle need; it never enters prompt or sandbox."""
@@ -60,17 +61,24 @@ class Draft:
 
 @dataclass(frozen=True)
 class Task:
-    """A named family of questions with a rule-based check (no model judges anything)."""
+    """A named family of questions with a rule-based check (no model judges anything).
+
+    Questions are made by `make`. In a task from a file they stand in `pool`: seed i is question i there
+    (round and round), and levels do not matter.
+    """
     name: str
     suite: str  # "SymBench" | "BBH" | "RG" | "file"
     split: str  # "train" | "test"
     ability: str
     text_solvable: bool
-    make: Callable[[random.Random, int], Draft] = field(repr=False)
+    make: Callable[[random.Random, int], Draft] | None = field(repr=False)
     verify: Callable[[dict, str], bool] = field(repr=False)
+    pool: tuple[Question, ...] = field(default=(), repr=False)
 
     def question(self, seed: int, level: int = 3) -> Question:
         """The question of this seed and level (1 easy .. 5 hard): the same on every run and machine."""
+        if self.pool:
+            return self.pool[seed % len(self.pool)]
         if level not in LEVELS:
             raise ValueError(f"level {level} does not exist: levels are 1 (easy) to 5 (hard)")
         # Seeding with a string goes through SHA-512, not through hash(): independent of PYTHONHASHSEED.
@@ -120,18 +128,18 @@ def grow(level: int, low: int, high: int) -> int:
     return round(low + (high - low) * (level - 1) / 4)
 
 
-# ------------------------------------------------------------------------- parsers: text -> value or ValueError
+# ----------------------------------------------------------------------- parsers: text -> value or ValueError
 NUMBER_WORDS = {word: value for value, word in enumerate(
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-    "seventeen eighteen nineteen twenty twenty-one twenty-two twenty-three twenty-four twenty-five twenty-six "
-    "twenty-seven twenty-eight twenty-nine thirty".split())}
+    "seventeen eighteen nineteen twenty twenty-one twenty-two twenty-three twenty-four twenty-five "
+    "twenty-six twenty-seven twenty-eight twenty-nine thirty".split())}
 SAME_WORDS = {"yes": "yes", "true": "yes", "no": "no", "false": "no"}
 _INTEGER = re.compile(r"[+-]?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.0*)?")
 _DECIMAL = re.compile(r"[+-]?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)?(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,3})?")
 
 
 def unwrapped(answer: str) -> str:
-    """Without what models put round an answer: spaces, one pair of quotes or back-ticks, a final full stop."""
+    """Without what models put around an answer: spaces, one pair of quotes or back-ticks, a full stop."""
     answer = answer.strip()
     if len(answer) > 1 and answer[-1] == "." and answer[-2] != ".":
         answer = answer[:-1].rstrip()
@@ -194,7 +202,7 @@ def choice(answer: str) -> str:
 
 
 def pieces(answer: str) -> list[str]:
-    """The items of a list as text: one outer pair of brackets dropped, split on commas, else on white space."""
+    """The items of a list as text: an outer pair of brackets dropped, split on commas, else on blanks."""
     answer = unwrapped(answer)
     if answer[:1] + answer[-1:] in ("[]", "()", "{}"):
         answer = answer[1:-1].strip()
@@ -250,7 +258,7 @@ def cells(answer: str) -> list[tuple[int, int]]:
 
 
 def symbols(answer: str) -> list[str]:
-    """The symbols of a grid read row by row: commas, white space, quotes and brackets separate and do not count."""
+    """The symbols of a grid, row by row; commas, white space, quotes and brackets do not count."""
     return list(re.sub(r"[\s,;\[\](){}\"'`]", "", answer))
 
 
@@ -268,7 +276,8 @@ def python_signs(answer: str) -> str:
     return answer.translate(str.maketrans({"×": "*", "·": "*", "÷": "/", "−": "-", "^": "**"})).strip()
 
 
-def expression(answer: str, variables: dict[str, Fraction] | None = None, powers: bool = False) -> tuple[Fraction, list]:
+def expression(answer: str, variables: dict[str, Fraction] | None = None, powers: bool = False
+               ) -> tuple[Fraction, list[int]]:
     """Value of an arithmetic expression, and the integers written in it from left to right.
 
     Allowed: integers, + - * / and parentheses, the given variables, and with `powers` also ** with an
@@ -309,7 +318,7 @@ def expression(answer: str, variables: dict[str, Fraction] | None = None, powers
     return walk(ast.parse(source, mode="eval").body), numbers
 
 
-# -------------------------------------------------------------------------------- checks: (data, answer) -> bool
+# ----------------------------------------------------------------------------- checks: (data, answer) -> bool
 def exact(parser: Callable[[str], Any]) -> Callable[[dict, str], bool]:
     """Right iff the parser reads the same value from the answer as from `data["answer"]`."""
     return lambda data, answer: parser(answer) == parser(data["answer"])
@@ -336,9 +345,9 @@ def near_all(tolerance: float, parser: Callable[[str], list] | None = None) -> C
     return lambda data, answer: agree(parser(data["answer"]), parser(answer))
 
 
-# ------------------------------------------------------------------------------------------------ shared material
+# -------------------------------------------------------------------------------------------- shared material
 def options(rng: random.Random, right: Any, wrong: Iterable) -> tuple[str, str, dict[str, str]]:
-    """Lettered options in random order -> (the lines to print, the right letter as '(B)', option -> letter)."""
+    """Lettered options in random order -> (lines to print, the right letter as '(B)', option -> letter)."""
     entries = [str(right), *map(str, wrong)]
     rng.shuffle(entries)
     letters = {entry: f"({chr(65 + i)})" for i, entry in enumerate(entries)}
@@ -376,7 +385,7 @@ def numbered(lines: Iterable[str]) -> str:
 
 
 def code(*parts: str) -> str:
-    """A program from parts, each of which may be an indented block; a blank line sets off parts of several lines."""
+    """A program from parts, each of which may be an indented block; a blank line sets off the longer ones."""
     text = ""
     for before, part in zip(("", *parts), map(inspect.cleandoc, parts)):
         text += "\n" * (bool(text) + bool(text and "\n" in before.strip() + part)) + part
@@ -404,41 +413,42 @@ MONTHS = "January February March April May June July August September October No
 LETTER = "Answer format: the letter of one option in parentheses."
 YES_NO = "Answer format: Yes or No."
 
-GIRLS = ("Alice Anna Clara Diana Emma Eva Grace Hannah Ida Jane Julia Karen Laura Lena Lucy Maria Nina Olivia "
-         "Paula Rosa Sarah Sofia Tina Vera").split()
+GIRLS = ("Alice Anna Clara Diana Emma Eva Grace Hannah Ida Jane Julia Karen Laura Lena Lucy Maria Nina "
+         "Olivia Paula Rosa Sarah Sofia Tina Vera").split()
 BOYS = ("Adam Ben Carl David Eric Frank George Henry Ivan Jack James Leo Liam Lucas Mark Max Noah Oscar Paul "
         "Peter Robert Simon Thomas Victor").split()
 
 COMMON_WORDS = (
-    "apple banana bird boat bottle bread butter candle carrot cat chair cheese cherry clock coffee cookie cup dinner dog "
-    "door elephant flower forest frog garden glass grass hammer hat honey horse house kettle key kitchen lake lamp "
-    "lemon letter lion mirror moon music night ocean onion paper pepper pizza rabbit river road school sheep spoon "
-    "strawberry street summer sun table tomato train tree window").split()
+    "apple banana bird boat bottle bread butter candle carrot cat chair cheese cherry clock coffee cookie "
+    "cup dinner dog door elephant flower forest frog garden glass grass hammer hat honey horse house kettle "
+    "key kitchen lake lamp lemon letter lion mirror moon music night ocean onion paper pepper pizza rabbit "
+    "river road school sheep spoon strawberry street summer sun table tomato train tree window").split()
 WORDS = (
-    "acorn actor agent album alley amber angel ankle apple apron arena armor arrow attic autumn avocado badge bagel "
-    "baker balloon bamboo banana banjo barn barrel basil basket beach beaver beetle bench berry bicycle bird "
-    "biscuit blanket blossom boat bottle bowl branch bread brick bridge broom brother brush bubble bucket budget "
-    "butter button cabbage cabin cactus camel camera candle canoe canvas captain caramel carbon carpet carrot "
-    "castle cat cattle cave cellar cement cereal chain chair chalk cheese cherry chess chicken chimney cinema "
-    "circle circus city clay cliff clock cloud clover coach coal coconut coffee collar comet compass concert "
-    "cookie copper coral corn corner cotton cousin cradle crane crayon cream cricket crown crystal cup curtain "
-    "dagger daisy dance danger deer desert desk dinner dog dolphin donkey door dragon drawer dream drum duck "
-    "eagle earth echo elbow elephant engine envelope evening fabric falcon farmer feather fence fern field "
-    "finger fire flag flame flower flute forest fork fossil fountain fox frame friend frog fruit garden garlic "
-    "gate ghost giant ginger glacier glass globe glove goat gold grape grass guitar hammer harbor harvest hat "
-    "hazel helmet hill honey horse hotel house iceberg insect iron island ivory jacket jar jewel juice jungle "
-    "kettle key king kitchen kite kitten ladder lake lamp lantern leaf leather lemon letter library lily lion "
-    "lizard lobster locket lumber machine magnet mango map maple marble market meadow medal melon metal milk "
-    "mirror mitten monkey moon morning moss motor mountain mouse mushroom music napkin needle nest night "
-    "noodle north nose oak oasis ocean olive onion orange orbit orchid otter oven owl oyster paddle paint palace "
-    "pancake panda paper parade parrot pasta peach peanut pear pebble pelican pencil penguin pepper piano pickle "
-    "picture pigeon pillow pilot pine pirate pizza planet plate plum pocket poem pond pony potato powder prince "
-    "pumpkin puppet puzzle pyramid queen quilt rabbit radio rain raisin raven ribbon rice ring river road robin "
+    "acorn actor agent album alley amber angel ankle apple apron arena armor arrow attic autumn avocado "
+    "badge bagel baker balloon bamboo banana banjo barn barrel basil basket beach beaver beetle bench berry "
+    "bicycle bird biscuit blanket blossom boat bottle bowl branch bread brick bridge broom brother brush "
+    "bubble bucket budget butter button cabbage cabin cactus camel camera candle canoe canvas captain "
+    "caramel carbon carpet carrot castle cat cattle cave cellar cement cereal chain chair chalk cheese "
+    "cherry chess chicken chimney cinema circle circus city clay cliff clock cloud clover coach coal coconut "
+    "coffee collar comet compass concert cookie copper coral corn corner cotton cousin cradle crane crayon "
+    "cream cricket crown crystal cup curtain dagger daisy dance danger deer desert desk dinner dog dolphin "
+    "donkey door dragon drawer dream drum duck eagle earth echo elbow elephant engine envelope evening "
+    "fabric falcon farmer feather fence fern field finger fire flag flame flower flute forest fork fossil "
+    "fountain fox frame friend frog fruit garden garlic gate ghost giant ginger glacier glass globe glove "
+    "goat gold grape grass guitar hammer harbor harvest hat hazel helmet hill honey horse hotel house "
+    "iceberg insect iron island ivory jacket jar jewel juice jungle kettle key king kitchen kite kitten "
+    "ladder lake lamp lantern leaf leather lemon letter library lily lion lizard lobster locket lumber "
+    "machine magnet mango map maple marble market meadow medal melon metal milk mirror mitten monkey moon "
+    "morning moss motor mountain mouse mushroom music napkin needle nest night noodle north nose oak oasis "
+    "ocean olive onion orange orbit orchid otter oven owl oyster paddle paint palace pancake panda paper "
+    "parade parrot pasta peach peanut pear pebble pelican pencil penguin pepper piano pickle picture pigeon "
+    "pillow pilot pine pirate pizza planet plate plum pocket poem pond pony potato powder prince pumpkin "
+    "puppet puzzle pyramid queen quilt rabbit radio rain raisin raven ribbon rice ring river road robin "
     "robot rocket roof root rope rose ruby saddle sailor salad salmon salt sand sandal scarf school scissors "
-    "season seed shadow shark sheep shelf shell shield ship shoe shovel silk silver sister sky sled sleeve snail "
-    "snow soap sock sofa soldier soup spade sparrow spider spinach spoon spring squirrel stable stadium star "
-    "statue stone storm stove strawberry stream street sugar summer sun swan sweater sword table tailor tea "
-    "temple tent thread throne thunder ticket tiger timber tomato torch tower tractor train treasure tree "
-    "trumpet tulip tunnel turkey turtle umbrella uncle valley vase velvet village vinegar violet violin volcano "
-    "waffle wagon wallet walnut walrus water wave whale wheat wheel whistle willow window winter wizard wolf "
-    "wood wool yard yogurt zebra zipper").split()
+    "season seed shadow shark sheep shelf shell shield ship shoe shovel silk silver sister sky sled sleeve "
+    "snail snow soap sock sofa soldier soup spade sparrow spider spinach spoon spring squirrel stable "
+    "stadium star statue stone storm stove strawberry stream street sugar summer sun swan sweater sword "
+    "table tailor tea temple tent thread throne thunder ticket tiger timber tomato torch tower tractor train "
+    "treasure tree trumpet tulip tunnel turkey turtle umbrella uncle valley vase velvet village vinegar "
+    "violet violin volcano waffle wagon wallet walnut walrus water wave whale wheat wheel whistle willow "
+    "window winter wizard wolf wood wool yard yogurt zebra zipper").split()

@@ -3,33 +3,21 @@
     {"question": "How old is the oldest of Ann (7), Ben (9) and Cem (8)?", "answer": "9", "match": "number"}
     {"question": "Which is a fruit?", "options": ["stone", "plum"], "answer": "plum", "task": "my_choices"}
 
-Fields: `question` and `answer`; optionally `task` (a name of your own, else the file's), `options` (a list: they are
-printed as (A), (B) ..; the answer is an option's text or its letter) and `match`, how answers are compared: exact
-(words; case and spacing do not count), number, list, choice (the default with options). This is how a
-BIG-Bench-Hard, GSM8K or in-house file is used. A file brings no oracle programs, so the warm start learns from its
+Fields: `question` and `answer`; optionally `task` (a name of your own, else the file's), `options` (a list,
+printed as (A), (B) ..; the answer is an option's text or its letter) and `match`, how answers are compared:
+exact (words; case and spacing do not count), number, list, choice (the default with options). This is how a
+BIG-Bench-Hard, GSM8K or in-house file is used. A file brings no programs, so the warm start learns from its
 answers only; a quarter of its questions, chosen by their text, is kept out of training.
 """
 import json
-from dataclasses import dataclass, field
 from pathlib import Path
 
+from runs import UserError
 from task_families.kit import MAX_ANSWER, Question, Task, choice, exact, list_of, rational, text
 
-MATCHES = {"exact": exact(text), "number": exact(rational), "list": exact(list_of(text)), "choice": exact(choice)}
+MATCHES = {
+    "exact": exact(text), "number": exact(rational), "list": exact(list_of(text)), "choice": exact(choice)}
 FIELDS = {"question", "answer", "task", "options", "match"}
-
-
-class FileError(ValueError):
-    """A file that cannot be used; the message names the line."""
-
-
-@dataclass(frozen=True)
-class FileTask(Task):
-    """A task whose questions stand in a file: seed i is line i of the task (round and round), levels do not matter."""
-    pool: tuple[Question, ...] = field(default=(), repr=False)
-
-    def question(self, seed: int, level: int = 3) -> Question:
-        return self.pool[seed % len(self.pool)]
 
 
 def letters(options: list[str]) -> dict[str, str]:
@@ -38,9 +26,9 @@ def letters(options: list[str]) -> dict[str, str]:
 
 
 def read_line(number: int, line: str, default_task: str) -> tuple[str, str, str, str]:
-    """(task, prompt, answer, match) of one line; FileError with its number if it is malformed."""
-    def wrong(what: str) -> FileError:
-        return FileError(f"line {number}: {what}")
+    """(task, prompt, answer, match) of one line; UserError with its number if it is malformed."""
+    def wrong(what: str) -> UserError:
+        return UserError(f"line {number}: {what}")
 
     try:
         record = json.loads(line)
@@ -63,7 +51,8 @@ def read_line(number: int, line: str, default_task: str) -> tuple[str, str, str,
     if match not in MATCHES:
         raise wrong(f"match is {', '.join(MATCHES)}, not {match!r}")
     if options is not None or match == "choice":
-        if not isinstance(options, list) or not 2 <= len(options) <= 26 or not all(isinstance(o, str) for o in options):
+        if (not isinstance(options, list) or not 2 <= len(options) <= 26
+                or not all(isinstance(option, str) for option in options)):
             raise wrong("options must be a list of 2 to 26 texts")
         named = letters(options)
         prompt = prompt.strip() + "\n" + "\n".join(f"({letter}) {option}" for letter, option in named.items())
@@ -80,12 +69,13 @@ def read_line(number: int, line: str, default_task: str) -> tuple[str, str, str,
     return task.strip(), prompt.strip(), answer, match
 
 
-def read_tasks(path: Path, taken: dict[str, Task]) -> list[FileTask]:
-    """The tasks in a file, in order of appearance. FileError names the line that is wrong."""
+def read_tasks(path: Path, taken: dict[str, Task]) -> list[Task]:
+    """The tasks in a file, in order of appearance. A UserError names the line that is wrong."""
     try:
         lines = path.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise FileError(f"cannot read {path}: {getattr(error, 'strerror', None) or 'not UTF-8 text'}") from None
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise UserError(f"cannot read {path}: {reason}") from None
     pools: dict[str, list[Question]] = {}
     matches: dict[str, str] = {}
     for number, line in enumerate(lines, 1):
@@ -93,15 +83,17 @@ def read_tasks(path: Path, taken: dict[str, Task]) -> list[FileTask]:
             continue
         try:
             task, prompt, answer, match = read_line(number, line, path.stem)
-            if task in taken and not isinstance(taken[task], FileTask):
-                raise FileError(f"line {number}: {task!r} is the name of a built-in task; choose another")
+            if task in taken and not taken[task].pool:
+                raise UserError(f"line {number}: {task!r} is the name of a built-in task; choose another")
             if matches.setdefault(task, match) != match:
-                raise FileError(f"line {number}: task {task!r} was matched by {matches[task]} before, now by {match}")
-        except FileError as error:
-            raise FileError(f"{path}, {error}") from None
+                raise UserError(f"line {number}: task {task!r} was matched by {matches[task]} before, "
+                                f"now by {match}")
+        except UserError as error:
+            raise UserError(f"{path}, {error}") from None
         data = {"answer": answer, "program": None, "reasoning": None, "recheck": None}
-        pools.setdefault(task, []).append(Question(task, len(pools[task]) if task in pools else 0, 3, prompt, data))
+        pool = pools.setdefault(task, [])
+        pool.append(Question(task, len(pool), 3, prompt, data))
     if not pools:
-        raise FileError(f"{path} holds no questions")
-    return [FileTask(name, "file", "file", "file", False, None, MATCHES[matches[name]], tuple(pool))
+        raise UserError(f"{path} holds no questions")
+    return [Task(name, "file", "file", "file", False, None, MATCHES[matches[name]], tuple(pool))
             for name, pool in pools.items()]

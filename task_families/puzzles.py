@@ -1,8 +1,8 @@
 """Puzzle material that several families share: generators, checkers and solver programs, each thing once.
 
-Boards are lists of rows. A name that ends in `_ok` tests constraints and never compares with a stored solution; a
-name that ends in `_program` returns the text of a python program that computes one named variable, and the task
-adds the line that prints it:
+Boards are lists of rows. A name that ends in `_ok` tests constraints and never compares with a stored
+solution; a name that ends in `_program` returns the text of a python program that computes one named
+variable, and the task adds the line that prints it:
 
     program=queens_program(8, placed) + '\\nprint(", ".join(f"{r} {c}" for r, c in enumerate(columns)))'
 """
@@ -25,7 +25,7 @@ def neighbours(row: int, column: int, rows: int, columns: int) -> list[tuple[int
 
 def bfs(start: Any, moves: Callable[[Any], Iterable[tuple[Any, Any]]], is_goal: Callable[[Any], bool],
         limit: int = 20_000) -> list | None:
-    """A shortest list of moves to a goal, or None if there is no way; ValueError if `limit` states do not tell.
+    """A shortest list of moves to a goal; None if there is no way, ValueError if `limit` states do not tell.
 
     `moves(state)` gives pairs (move, next state); states are hashable.
     """
@@ -77,7 +77,7 @@ BFS_CODE = inspect.cleandoc('''
 
 # ----------------------------------------------------------------------------------- Latin squares and sudoku
 def latin_square(rng: random.Random, size: int, antidiagonal: bool = False) -> list[list[int]]:
-    """A random Latin square on 1..size (a cyclic one, shuffled), on request with an anti-diagonal of equals."""
+    """A random Latin square on 1..size (a cyclic one, shuffled), if asked with an anti-diagonal of equals."""
     names, rows, columns = (rng.sample(range(size), size) for _ in range(3))
     if antidiagonal:  # the column that meets row r on the anti-diagonal undoes the row's shift
         columns = [-shift for shift in reversed(rows)]
@@ -87,7 +87,8 @@ def latin_square(rng: random.Random, size: int, antidiagonal: bool = False) -> l
 def is_latin(square: list[list]) -> bool:
     """Is this a square over as many symbols as rows, none of them twice in a row or column?"""
     size = len(square)
-    return (all(len(row) == size for row in square) and len({entry for row in square for entry in row}) == size
+    return (all(len(row) == size for row in square)
+            and len({entry for row in square for entry in row}) == size
             and all(len(set(line)) == size for line in [*square, *zip(*square)]))
 
 
@@ -102,21 +103,20 @@ def sudoku_solutions(puzzle: list[list[int]], limit: int = 2) -> list[list[list[
             groups[kind][index] ^= 1 << digit
 
     def search(blanks: list[tuple[int, int]]) -> None:
-        best, options = None, None
+        best, used = None, 0
         for r, c in blanks:
-            used = groups[0][r] | groups[1][c] | groups[2][r // box * box + c // box]
-            free = [digit for digit in range(1, size + 1) if not used >> digit & 1]
-            if options is None or len(free) < len(options):
-                best, options = (r, c), free
-                if len(free) < 2:
+            used_here = groups[0][r] | groups[1][c] | groups[2][r // box * box + c // box]
+            if best is None or used_here.bit_count() > used.bit_count():
+                best, used = (r, c), used_here
+                if used.bit_count() >= size - 1:
                     break
         if best is None:
             found.append([list(row) for row in grid])
             return
         r, c = best
         rest = [cell for cell in blanks if cell != best]
-        for digit in options:
-            if len(found) < limit:
+        for digit in range(1, size + 1):
+            if len(found) < limit and not used >> digit & 1:
                 grid[r][c] = digit
                 mark(r, c, digit)
                 search(rest)
@@ -132,7 +132,7 @@ def sudoku_solutions(puzzle: list[list[int]], limit: int = 2) -> list[list[list[
 
 
 def sudoku(rng: random.Random, size: int, blanks: int) -> list[list[int]]:
-    """A sudoku of side 4 or 9 with one solution and `blanks` blanks (0), or a few less where no more can go."""
+    """A sudoku of side 4 or 9 with one solution and `blanks` blanks (0), or a few fewer if no more can go."""
     box = 2 if size == 4 else 3
 
     def shuffled() -> list[int]:
@@ -195,7 +195,7 @@ def sudoku_program(puzzle: list[list[int]]) -> str:
 
 # ----------------------------------------------------------------------------------------------------- queens
 def queens(rng: random.Random, size: int) -> list[int]:
-    """The columns of `size` queens, row by row, that do not attack each other: drawn at random (size >= 4)."""
+    """The columns of `size` >= 4 queens, row by row, that do not attack each other, drawn at random."""
     def place(columns: list[int]) -> list[int] | None:
         row = len(columns)
         if row == size:
@@ -215,7 +215,8 @@ def queens_ok(squares: list[tuple[int, int]], size: int) -> bool:
                     for line in (lambda r, c: r, lambda r, c: c, lambda r, c: r + c, lambda r, c: r - c)))
 
 
-def queens_program(size: int, placed: list[tuple[int, int]], forbidden: Iterable[tuple[int, int]] = ()) -> str:
+def queens_program(size: int, placed: list[tuple[int, int]], forbidden: Iterable[tuple[int, int]] = ()
+                   ) -> str:
     """Program that leaves a completion in `columns`: the queen's column, row by row."""
     forbidden = sorted(forbidden)
     not_forbidden = " and (row, c) not in forbidden" if forbidden else ""
@@ -251,7 +252,7 @@ TRANSFORMATIONS: dict[str, tuple[Callable[[list[list]], list[list]], str]] = {
 
 
 def pool(matrix: list[list[int]], size: int, stride: int, average: bool) -> list[list[Fraction]]:
-    """Max or average pooling. With stride 1 only whole windows count; with stride = size the last may be cut."""
+    """Max or average pooling; with stride 1 only whole windows count, else the last may be cut."""
     rows, columns = len(matrix), len(matrix[0])
     cut = 0 if stride == size else size - 1
     windows = [[[entry for row in matrix[r:r + size] for entry in row[c:c + size]]
@@ -291,7 +292,8 @@ def random_expression(rng: random.Random, numbers: list[int]) -> tuple[int, str]
 def reaches(numbers: list, target: int) -> bool:
     """Can the numbers, each used once, make `target` >= 0 with + - * / and parentheses?
 
-    Two values are merged until one is left. The larger minus the smaller is enough: signs can be moved outwards.
+    Two values are merged until one is left. The larger minus the smaller is enough: signs can be moved
+    outwards.
     """
     seen: set[tuple] = set()
 
@@ -314,15 +316,16 @@ def reaches(numbers: list, target: int) -> bool:
 
 
 def uses_numbers(data: dict, answer: str) -> bool:
-    """Verifier: an expression over exactly `data["numbers"]`, in any order, with the value `data["target"]`."""
+    """Verifier: an expression over exactly `data["numbers"]`, in any order, that makes `data["target"]`."""
     value, numbers = expression(answer)
     return value == data["target"] and sorted(numbers) == sorted(data["numbers"])
 
 
 def numbers_program(numbers: list[int], target: int, whole: bool = False) -> str:
-    """Program that leaves an expression over the numbers in `found`; `whole`: only whole numbers on the way."""
+    """Program that leaves an expression over the numbers in `found`; `whole`: no fractions on the way."""
     division = ("made += [(a // b, f'({x} / {y})')] if b and a % b == 0 else []" if whole else
                 "made += [(a / b, f'({x} / {y})')] if b else []")
+    others = "[(a + b, f'({x} + {y})'), (a - b, f'({x} - {y})'), (a * b, f'({x} * {y})')]"
     start = f"[(n, str(n)) for n in {numbers}]" if whole else f"[(Fraction(n), str(n)) for n in {numbers}]"
     return ("" if whole else "from fractions import Fraction\n\n") + inspect.cleandoc(f"""
         seen = set()
@@ -341,7 +344,7 @@ def numbers_program(numbers: list[int], target: int, whole: bool = False) -> str
                     rest = [items[k] for k in range(len(items)) if k not in (i, j)]
                     made = []
                     if a >= b:
-                        made = [(a + b, f'({{x}} + {{y}})'), (a - b, f'({{x}} - {{y}})'), (a * b, f'({{x}} * {{y}})')]
+                        made = {others}
                     {division}
                     for item in made:
                         found = solve(rest + [item])

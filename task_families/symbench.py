@@ -7,8 +7,7 @@ import re
 from fractions import Fraction
 from itertools import combinations, permutations
 
-import task_families.symbench_boards  # noqa: F401  (importing a family registers its tasks)
-import task_families.symbench_math  # noqa: F401
+from task_families import symbench_boards, symbench_math  # noqa: F401  (registers their tasks)
 from task_families.kit import (
     WORDS,
     Draft,
@@ -49,7 +48,8 @@ BOOK_RULES = {
 def books_ok(data, answer):
     order = symbols(answer.upper())
     at = {book: place for place, book in enumerate(order, 1)}
-    return sorted(order) == data["books"] and all(BOOK_RULES[kind][2](at, x, y) for kind, x, y in data["rules"])
+    return (sorted(order) == data["books"]
+            and all(BOOK_RULES[kind][2](at, x, y) for kind, x, y in data["rules"]))
 
 
 @task("permutations_and_combinations", "SymBench", "train", "order", books_ok)
@@ -63,7 +63,8 @@ def permutations_and_combinations(rng, level):
         x, y = rng.sample(books, 2)
         if kind in ("at", "not at"):
             y = at[x] if kind == "at" else rng.randint(1, n)
-        if BOOK_RULES[kind][2](at, x, y) and (kind != "at" or all(rule[0] != "at" for rule in rules.values())):
+        at_taken = any(rule[0] == "at" for rule in rules.values())  # one of these is enough
+        if BOOK_RULES[kind][2](at, x, y) and not (kind == "at" and at_taken):
             rules.setdefault(frozenset((x, y)), (kind, x, y))
     rules = list(rules.values())
     return Draft(
@@ -88,7 +89,8 @@ def permutations_and_combinations(rng, level):
 RELATIONS = {
     "sum": ("{x} + {y} = {k}", 'v["{x}"] + v["{y}"] == {k}', lambda a, b, k: a + b == k),
     "difference": ("{x} - {y} = {k}", 'v["{x}"] - v["{y}"] == {k}', lambda a, b, k: a - b == k),
-    "ratio": ("{x} = {k} * {y}", '10 * v["{x}"] == {tenths} * v["{y}"]', lambda a, b, k: a == Fraction(k) * b),
+    "ratio": ("{x} = {k} * {y}", '10 * v["{x}"] == {tenths} * v["{y}"]',
+              lambda a, b, k: a == Fraction(k) * b),
     "equal": ("{x} = {y}", 'v["{x}"] == v["{y}"]', lambda a, b, k: a == b),
     "greater": ("{x} > {y}", 'v["{x}"] > v["{y}"]', lambda a, b, k: a > b),
 }
@@ -130,27 +132,28 @@ def logical_equation(rng, level):
         "order of the letters",
         program=code(
             listing("relations", (
-                f'("{x}", "{y}", lambda v: {RELATIONS[kind][1].format(x=x, y=y, k=k, tenths=round(float(k) * 10))})'
+                f'("{x}", "{y}", lambda v: '
+                f'{RELATIONS[kind][1].format(x=x, y=y, k=k, tenths=round(float(k) * 10))})'
                 for kind, x, y, k in relations)),
             f"""
-            letters = "{letters}"
+        letters = "{letters}"
 
-            def solve(v, left):
-                if not left:
-                    return [v[letter] for letter in letters]
-                # Next comes the letter that has most relations with those that are set.
-                letter = max((x for x in letters if x not in v), key=lambda letter: sum(
-                    letter in (x, y) and (x in v or y in v) for x, y, _ in relations))
-                for number in sorted(set(left)):
-                    new = {{**v, letter: number}}
-                    if all(holds(new) for x, y, holds in relations if letter in (x, y) and x in new and y in new):
-                        rest = left.copy()
-                        rest.remove(number)
-                        found = solve(new, rest)
-                        if found:
-                            return found
+        def solve(v, left):
+            if not left:
+                return [v[letter] for letter in letters]
+            # Next comes the letter that has most relations with those that are set.
+            letter = max((x for x in letters if x not in v), key=lambda letter: sum(
+                letter in (x, y) and (x in v or y in v) for x, y, _ in relations))
+            for number in sorted(set(left)):
+                new = {{**v, letter: number}}
+                if all(holds(new) for x, y, holds in relations if letter in (x, y) and x in new and y in new):
+                    rest = left.copy()
+                    rest.remove(number)
+                    found = solve(new, rest)
+                    if found:
+                        return found
 
-            print(solve({{}}, {sorted(numbers)}))"""),
+        print(solve({{}}, {sorted(numbers)}))"""),
         data={"numbers": sorted(numbers), "relations": relations})
 
 
@@ -207,7 +210,8 @@ def new_operator(rng, level):
         ("(a + b) / b", lambda a, b: (a + b) / b),
         ("a * a - b", lambda a, b: a * a - b)), len(names))))
     while True:
-        items = [(Fraction(n), str(n), f"Fraction({n})") for n in (rng.randint(1, 10) for _ in range(uses + 1))]
+        numbers = [rng.randint(1, 10) for _ in range(uses + 1)]
+        items = [(Fraction(n), str(n), f"Fraction({n})") for n in numbers]
         wanted = names + rng.choices(names, k=uses - len(names))
         rng.shuffle(wanted)
         try:
@@ -290,6 +294,7 @@ def mahjong_pattern(rng, level):
                 "consecutive letters of the alphabet together with it (the new card may be the first, the "
                 "middle or the last of the three); "
                 if chi else "") + "otherwise 0.")
+    steps = ((-2, -1), (-1, 1), (1, 2))  # from the new card to the other two of three consecutive letters
     return Draft(
         f"A hand of 13 letter cards: {' '.join(start)}\nIn every round a card is added to the hand and "
         f"judged. The verdict is {rules}\n" + numbered(story)
@@ -300,8 +305,8 @@ def mahjong_pattern(rng, level):
             hand = Counter("{"".join(start)}")
             for card, gone in {rounds}:
                 if hand[card] >= 2:
-                    verdict = 1{'''
-                elif any(hand[chr(ord(card) + i)] and hand[chr(ord(card) + j)] for i, j in ((-2, -1), (-1, 1), (1, 2))):
+                    verdict = 1{f'''
+                elif any(hand[chr(ord(card) + i)] and hand[chr(ord(card) + j)] for i, j in {steps}):
                     verdict = 2''' if chi else ''}
                 else:
                     verdict = 0
@@ -415,7 +420,8 @@ def cryptanalysis(rng, level):
         "wrong digits it is also said how many are too small (below both digits of the code) or too large "
         "(above both); those of which neither is said lie in between. "
         + ("In the same way wrong letters are too early in the alphabet (before both letters of the code) or "
-           "too late (after both).\n" if level >= 3 else "Nothing of this kind is said about wrong letters.\n")
+           "too late (after both).\n" if level >= 3 else
+           "Nothing of this kind is said about wrong letters.\n")
         + numbered(shown) + "\nWhat is the code?\nAnswer format: a list of its four symbols, such as "
         '["0", "1", "B", "A"]',
         program=code("from itertools import permutations", listing("clues", (
@@ -482,7 +488,7 @@ def exchange_program(stock, methods, often):
 
 
 def draw_stock(rng, names, raw, high, methods, often):
-    """Start and end: `raw` things from 0 to `high` each, none of the others; something happens, and it ends."""
+    """A start (0 to `high` of each raw thing, none of the others) from which things change, and the end."""
     while True:
         start = {name: rng.randint(0, high) if name in raw else 0 for name in names}
         end = exchange(start, methods, often)
@@ -497,8 +503,9 @@ def shown_stock(stock):
 BARTER = (  # for levels 1-2, 3, 4-5
     ("A + B -> X; 3A -> 2X", "2A + B -> X; 2B -> A", "A + 2B -> 2X; 3A -> B", "2A -> B; A + 2B -> 3X",
      "A + 2B -> X; 2A -> X + B"),
-    ("A + B -> X; 2A -> B + X; 3B -> 2X", "2A -> B; A + 2B -> X; A + X -> Y", "A + 2B -> X; B + X -> Y; 3A -> B",
-     "2A + B -> 2X; 2B -> Y; X + Y -> B", "3A -> B + X; A + B -> Y; 2X + Y -> 2B"),
+    ("A + B -> X; 2A -> B + X; 3B -> 2X", "2A -> B; A + 2B -> X; A + X -> Y",
+     "A + 2B -> X; B + X -> Y; 3A -> B", "2A + B -> 2X; 2B -> Y; X + Y -> B",
+     "3A -> B + X; A + B -> Y; 2X + Y -> 2B"),
     ("2A + B + C -> 3X; A + B -> 2C; 2C + X -> Y; A + 2X -> Y", "A + B -> C; 2C -> X; A + X -> Y; 3B -> 2C",
      "3A -> B + C; B + C -> X; 2B + X -> Y; A + 2C -> X", "A + C -> 2B; 2B + X -> Y; B + C -> X; 4A -> 2C",
      "2B + C -> A + X; A + C -> Y; X + Y -> 2B; 3A -> 2X"),
@@ -594,7 +601,8 @@ def string_insertion(rng, level):
     result = re.sub("|".join(insert), lambda found: found[0] + insert[found[0]], text)
     return Draft(
         "Scan a string from left to right. Where the next four letters are one of these patterns, insert a "
-        "letter behind them:\n" + "\n".join(f"{pattern}: insert {letter}" for pattern, letter in insert.items())
+        "letter behind them:\n"
+        + "\n".join(f"{pattern}: insert {letter}" for pattern, letter in insert.items())
         + "\nThen go on behind the four letters of the original string: patterns do not overlap, and "
         "inserted letters are not scanned. Where no pattern starts, go on by one letter. What becomes of "
         f"{text}?\nAnswer format: the new string.",
@@ -614,10 +622,10 @@ def string_insertion(rng, level):
         answer=result)
 
 
-# (sentence, test and edit in python, the same as functions of the string s, the pattern p and the new letters q)
+# (sentence, test and edit in python, the same as functions of the string s, the pattern p, the new letters q)
 STRING_EDITS = (
-    ("If it starts with '{p}', replace this prefix with '{q}'.", "s.startswith('{p}')", "'{q}' + s[len('{p}'):]",
-     lambda s, p, q: s.startswith(p), lambda s, p, q: q + s[len(p):]),
+    ("If it starts with '{p}', replace this prefix with '{q}'.", "s.startswith('{p}')",
+     "'{q}' + s[len('{p}'):]", lambda s, p, q: s.startswith(p), lambda s, p, q: q + s[len(p):]),
     ("If it starts with '{p}', delete this prefix.", "s.startswith('{p}')", "s[len('{p}'):]",
      lambda s, p, q: s.startswith(p), lambda s, p, q: s[len(p):]),
     ("If it starts with '{p}', move its first letter to the end.", "s.startswith('{p}')", "s[1:] + s[0]",
@@ -628,21 +636,21 @@ STRING_EDITS = (
      lambda s, p, q: s.endswith(p), lambda s, p, q: s[:-len(p)]),
     ("If it ends with '{p}', remove its last letter.", "s.endswith('{p}')", "s[:-1]",
      lambda s, p, q: s.endswith(p), lambda s, p, q: s[:-1]),
-    ("If it contains '{p}', replace the first occurrence with '{q}'.", "'{p}' in s", "s.replace('{p}', '{q}', 1)",
-     lambda s, p, q: p in s, lambda s, p, q: s.replace(p, q, 1)),
+    ("If it contains '{p}', replace the first occurrence with '{q}'.", "'{p}' in s",
+     "s.replace('{p}', '{q}', 1)", lambda s, p, q: p in s, lambda s, p, q: s.replace(p, q, 1)),
     ("If it contains '{p}', delete the first occurrence.", "'{p}' in s", "s.replace('{p}', '', 1)",
      lambda s, p, q: p in s, lambda s, p, q: s.replace(p, "", 1)),
     ("If the number of its letters {p[0]} is even and not zero, append '{q}'.",
      "s.count('{p[0]}') > 0 and s.count('{p[0]}') % 2 == 0", "s + '{q}'",
      lambda s, p, q: s.count(p[0]) > 0 and s.count(p[0]) % 2 == 0, lambda s, p, q: s + q),
-    ("If it is longer than 15 letters, remove the middle one (index length // 2, counted from 0).", "len(s) > 15",
-     "s[:len(s) // 2] + s[len(s) // 2 + 1:]",
+    ("If it is longer than 15 letters, remove the middle one (index length // 2, counted from 0).",
+     "len(s) > 15", "s[:len(s) // 2] + s[len(s) // 2 + 1:]",
      lambda s, p, q: len(s) > 15, lambda s, p, q: s[:len(s) // 2] + s[len(s) // 2 + 1:]),
 )
 
 
 def edited(text, rules):
-    """All strings on the way: always the first rule that applies, until none does; None if it goes too far."""
+    """All strings on the way: always the first rule that applies, until none does; None if they never end."""
     seen = [text]
     while True:
         step = next((edit(text, p, q) for *_, test, edit, p, q in rules if test(text, p, q)), None)
@@ -696,8 +704,8 @@ def count_and_positions(answer):
 @task("letters", "SymBench", "train", "string", exact(count_and_positions))
 def letters(rng, level):
     while True:
-        word = "".join(rng.sample(WORDS, 2)) if level <= 2 else "".join(
-            rng.choices("abcdefghijklmnopqrstuvwxyz"[:24 - 2 * level], k=rng.randint(4 * level - 2, 5 * level)))
+        word = "".join(rng.sample(WORDS, 2) if level <= 2 else rng.choices(
+            "abcdefghijklmnopqrstuvwxyz"[:24 - 2 * level], k=rng.randint(4 * level - 2, 5 * level)))
         letter = rng.choice(word)
         positions = [place for place, other in enumerate(word, 1) if other == letter]
         if 8 <= len(word) <= 25 and len(positions) <= 5 and (len(positions) > 1 or rng.random() < 0.2):

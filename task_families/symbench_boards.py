@@ -72,7 +72,8 @@ def pooling(rng, level):
     return Draft(
         f"A {size} x {size} window slides over this {n} x {n} matrix with stride 1, so the windows overlap:\n"
         f"{grid_text(matrix)}\nFor every place where the window lies wholly inside, "
-        + ("take the average of its numbers, rounded to two decimals." if average else "take its largest number.")
+        + ("take the average of its numbers, rounded to two decimals." if average else
+           "take its largest number.")
         + " List the results row by row.\nAnswer format: numbers separated by commas.",
         program=pool_program(matrix, size, 1, average)
         + '\nprint(", ".join(str(x) for row in pooled for x in row))',
@@ -163,7 +164,8 @@ def light_puzzles(rng, level):
         f"A panel has {n} rows of {n} lights, 1 is on and 0 is off:\n{grid_text(start)}\nA button switches "
         "each of its lights over, from on to off or from off to on. The lights are given as (row,column), "
         "counted from 1 at the top left.\n"
-        + "\n".join(f"Button {name}: {' '.join(f'({r},{c})' for r, c in lights)}" for name, lights in wiring.items())
+        + "\n".join(f"Button {name}: {' '.join(f'({r},{c})' for r, c in lights)}"
+                    for name, lights in wiring.items())
         + f"\nThe buttons are pressed in this order: {', '.join(presses)}. What does the panel show then?\n"
         f"Answer format: the {n * n} digits row by row, separated by commas.",
         program=f"""
@@ -270,7 +272,8 @@ def pattern_recognition(rng, level):
             grid[r][right - size + 1:right + 1] = [letter] * size
         sides = [side for row in equal_squares(grid) for side in row]
         # One square of this size, none larger, and no 3 x 3 one that is not part of it.
-        if max(sides) == size and sides.count(size) == 1 and sum(side >= 3 for side in sides) == (size - 2) ** 2:
+        if (max(sides) == size and sides.count(size) == 1
+                and sum(side >= 3 for side in sides) == (size - 2) ** 2):
             break
     return Draft(
         "Somewhere in this matrix there is a solid square of equal letters, at least 3 x "
@@ -312,8 +315,8 @@ def logic_puzzle(rng, level):
     most = None
     while True:
         n = rng.randint(2, 2 + level) if small else level + 2
-        grid = [[rng.randint(1, 4) if small else rng.choice((-1, -1, 1)) * rng.randint(1, 20) for _ in range(n)]
-                for _ in range(n)]
+        grid = [[rng.randint(1, 4) if small else rng.choice((-1, -1, 1)) * rng.randint(1, 20)
+                 for _ in range(n)] for _ in range(n)]
         corner, others = (0, n - 1), [(r, c) for r in range(n) for c in range(n) if (r, c) != (0, n - 1)]
         if small:  # the smallest bound that can be kept, found by trying all choices
             bounds = [bound for bound in range(1, 9) if any(
@@ -347,20 +350,20 @@ def logic_puzzle(rng, level):
                     break""")
     else:
         program = code(listing("grid", grid), f"""
-            n, count = {n}, {count}
-            chosen = [(0, n - 1)]
-            if grid[0][n - 1] < 0:  # a rectangle of four different negative numbers keeps all products positive
-                chosen = next(corners for r in range(1, n) for c in range(n - 1)
-                              for corners in [[(0, n - 1), (0, c), (r, c), (r, n - 1)]]
-                              if all(grid[i][j] < 0 for i, j in corners)
-                              and len({{grid[i][j] for i, j in corners}}) == 4)
-            used = {{grid[r][c] for r, c in chosen}}
-            for r in range(n):
-                for c in range(n):
-                    if len(chosen) < count and grid[r][c] > 0 and grid[r][c] not in used:
-                        chosen.append((r, c))
-                        used.add(grid[r][c])
-            print(", ".join(f"{{r}} {{c}}" for r, c in chosen))""")
+        n, count = {n}, {count}
+        chosen = [(0, n - 1)]
+        if grid[0][n - 1] < 0:  # a rectangle of four different negative numbers keeps all products positive
+            chosen = next(corners for r in range(1, n) for c in range(n - 1)
+                          for corners in [[(0, n - 1), (0, c), (r, c), (r, n - 1)]]
+                          if all(grid[i][j] < 0 for i, j in corners)
+                          and len({{grid[i][j] for i, j in corners}}) == 4)
+        used = {{grid[r][c] for r, c in chosen}}
+        for r in range(n):
+            for c in range(n):
+                if len(chosen) < count and grid[r][c] > 0 and grid[r][c] not in used:
+                    chosen.append((r, c))
+                    used.add(grid[r][c])
+        print(", ".join(f"{{r}} {{c}}" for r, c in chosen))""")
     return Draft(
         f"Choose {count} cells of this grid:\n{grid_text(grid)}\nTheir numbers must all be different, the "
         f"top right cell must be among them, and {rule}.\nAnswer format: the chosen cells as 'row column' "
@@ -393,30 +396,30 @@ def letter_logic_diagram(rng, level):
         f"bottom left must hold the same letter. The letters that are given stay.\nAnswer format: {n} lines "
         f"of {n} letters separated by commas.",
         program=code(listing("grid", grid), f"""
-            n = {n}
+        n = {n}
 
-            def candidates(r, c):
-                used = set(grid[r]) | {{row[c] for row in grid}}
-                if r + c == n - 1:  # on the diagonal: the letter that stands there already, if any
-                    same = {{grid[i][n - 1 - i] for i in range(n)}} - {{""}}
-                    return [letter for letter in sorted(same) or "{'abcdefg'[:n]}" if letter not in used]
-                return [letter for letter in "{'abcdefg'[:n]}" if letter not in used]
+        def candidates(r, c):
+            used = set(grid[r]) | {{row[c] for row in grid}}
+            if r + c == n - 1:  # on the diagonal: the letter that stands there already, if any
+                same = {{grid[i][n - 1 - i] for i in range(n)}} - {{""}}
+                return [letter for letter in sorted(same) or "{'abcdefg'[:n]}" if letter not in used]
+            return [letter for letter in "{'abcdefg'[:n]}" if letter not in used]
 
-            def solve():
-                blanks = [(r, c) for r in range(n) for c in range(n) if not grid[r][c]]
-                if not blanks:
+        def solve():
+            blanks = [(r, c) for r in range(n) for c in range(n) if not grid[r][c]]
+            if not blanks:
+                return True
+            options, r, c = min(((candidates(r, c), r, c) for r, c in blanks), key=lambda item: len(item[0]))
+            for letter in options:
+                grid[r][c] = letter
+                if solve():
                     return True
-                options, r, c = min(((candidates(r, c), r, c) for r, c in blanks), key=lambda item: len(item[0]))
-                for letter in options:
-                    grid[r][c] = letter
-                    if solve():
-                        return True
-                grid[r][c] = ""
-                return False
+            grid[r][c] = ""
+            return False
 
-            solve()
-            for row in grid:
-                print(",".join(row))"""),
+        solve()
+        for row in grid:
+            print(",".join(row))"""),
         data={"grid": grid})
 
 
@@ -434,7 +437,7 @@ def standard_sudoku(rng, level):
 
 # ------------------------------------------------------------------------------------------------------ plans
 def first_touch(start, end, box):
-    """Where the straight way from start to end first meets the closed rectangle: a share of the way, or None."""
+    """The share of the straight way from start to end at which it meets the closed rectangle, or None."""
     low, high = Fraction(0), Fraction(1)
     for a, b, least, most in ((start[0], end[0], *box[:2]), (start[1], end[1], *box[2:])):
         if a == b:
@@ -474,7 +477,8 @@ def path_plan(rng, level):
     while True:
         boxes = []
         for _ in range(200):
-            x, y, width, height = rng.randint(-12, 9), rng.randint(-12, 9), rng.randint(2, 8), rng.randint(2, 8)
+            x, y = rng.randint(-12, 9), rng.randint(-12, 9)
+            width, height = rng.randint(2, 8), rng.randint(2, 8)
             box = (x, min(12, x + width), y, min(12, y + height))
             if len(boxes) < len(colours) and all(gap(box, other) >= 2 for other in boxes):
                 boxes.append(box)
@@ -598,8 +602,8 @@ def blocks_ok(data, answer):
     stacks = [list(stack) for stack in data["start"]]
     moves = [part.strip() for part in re.split(r"[\n,;]", answer.strip().rstrip(".")) if part.strip()]
     for move in moves:
-        found = re.fullmatch(r"(?:[0-9]{1,2}[.)]\s*)?move\s+(?:block\s+)?([A-Z])\s+from\s+(?:stack\s*)?([0-9])"
-                             r"\s+to\s+(?:stack\s*)?([0-9])\.?", move, re.IGNORECASE)
+        found = re.fullmatch(r"(?:[0-9]{1,2}[.)]\s*)?move\s+(?:block\s+)?([A-Z])\s+from\s+"
+                             r"(?:stack\s*)?([0-9])\s+to\s+(?:stack\s*)?([0-9])\.?", move, re.IGNORECASE)
         source, target = int(found[2]) - 1, int(found[3]) - 1
         if source == target or min(source, target) < 0 or stacks[source].pop() != found[1].upper():
             return False
@@ -655,7 +659,8 @@ def boxnet_ok(data, answer):
         for agent, action in step.items():
             cell = tuple(map(int, re.fullmatch("Agent" + number, agent.strip()).groups()))
             colour, row, column, target = re.fullmatch(
-                rf"move\(\s*box_([a-z]+)\s*,\s*(?:square{number}|target_([a-z]+))\s*\)", action.strip()).groups()
+                rf"move\(\s*box_([a-z]+)\s*,\s*(?:square{number}|target_([a-z]+))\s*\)",
+                action.strip()).groups()
             if before[colour] != cell:
                 return False
             if target:

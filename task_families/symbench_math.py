@@ -1,9 +1,9 @@
 """Three SymBench tasks from templates: school word problems, geometry, counting and probability.
 
-They stand for the suite's corpus tasks (gsm-hard and two subjects of MATH), whose texts are not copied here. A
-template is a function that draws its numbers and returns a `problem`: the question without its format line, the
-program, the value, and in geometry the worked solution. Where the program enumerates cases, the value comes from
-a formula, so the two check each other.
+They stand for the suite's corpus tasks (gsm-hard and two subjects of MATH), whose texts are not copied here.
+A template is a function that draws its numbers and returns a `problem`: the question without its format line,
+the program, the value, and in geometry the worked solution. Where the program enumerates cases, the value
+comes from a formula, so the two check each other.
 """
 from collections import Counter
 from fractions import Fraction
@@ -291,7 +291,8 @@ def triangle_from_points(rng, level, size):
         f"What is the area of the triangle with the corners {points[0]}, {points[1]} and {points[2]}?",
         f"""
             (ax, ay), (bx, by), (cx, cy) = {points}
-            print(Fraction(abs((bx - ax) * (cy - ay) - (cx - ax) * (by - ay)), 2))""", Fraction(abs(cross), 2),
+            print(Fraction(abs((bx - ax) * (cy - ay) - (cx - ax) * (by - ay)), 2))""",
+        Fraction(abs(cross), 2),
         f"From the first corner, the other two lie at ({bx - ax}, {by - ay}) and ({cx - ax}, {cy - ay}). The "
         f"area is half the absolute value of ({bx - ax}) * ({cy - ay}) - ({cx - ax}) * ({by - ay}) = "
         f"{cross}, so it is {Fraction(abs(cross), 2)}.")
@@ -629,6 +630,7 @@ def dice_sum(rng, level):
     for _ in range(dice):  # the sums of one die more
         ways = Counter({s: sum(ways[s - face] for face in range(1, 7)) for s in range(6 * dice + 1)})
     good = sum(count for s, count in ways.items() if (s >= total if least else s == total))
+    sign = ">=" if least else "=="
     return problem(
         f"{dice} fair dice with faces 1 to 6 are thrown. What is the probability that their sum is "
         f"{'at least' if least else 'exactly'} {total}?",
@@ -637,7 +639,7 @@ def dice_sum(rng, level):
             from itertools import product
 
             throws = list(product(range(1, 7), repeat={dice}))
-            print(Fraction(sum(sum(throw) {'>=' if least else '=='} {total} for throw in throws), len(throws)))""",
+            print(Fraction(sum(sum(throw) {sign} {total} for throw in throws), len(throws)))""",
         Fraction(good, 6 ** dice))
 
 
@@ -743,7 +745,8 @@ def coin_sequences(rng, level):
 
 @template_of(COUNTING)
 def passwords(rng, level):
-    letters, digits, length = rng.randint(2, 3 + level), rng.randint(2, 2 + level), rng.randint(2, 3 + level // 4)
+    letters, digits = rng.randint(2, 3 + level), rng.randint(2, 2 + level)
+    length = rng.randint(2, 3 + level // 4)
     return problem(
         f"A password has {length} characters, each of which is one of {letters} letters or one of {digits} "
         "digits; characters may be repeated. How many passwords have at least one digit and at least one "

@@ -18,7 +18,9 @@ sys.path.insert(0, str(ROOT))
 
 import grpo
 import models
+import runs
 import sft
+from batches import Trainer, trained_parameters
 from chat import Chat
 from sandbox import Sandbox
 from tasks import TASKS, draw, select
@@ -80,25 +82,30 @@ def watched(forward, read):
 
 @pytest.fixture(scope="session", params=["qwen2", "llama with pad = end of turn"])
 def taught(request, tokenizer, chat, box):
-    """(policy, tokenizer, chat): small models that learned two conversations well enough to write programs."""
+    """(policy, tokenizer, chat): small models that have learned to write programs from conversations."""
     if request.param != "qwen2":
         tokenizer = copy.deepcopy(tokenizer)
         tokenizer.pad_token = tokenizer.eos_token
         chat = Chat(tokenizer, style="short")
     policy = build(tokenizer, request.param.split()[0])
-    data = make(draw(select("count_bits"), "sft", 12, (1,)), chat, box, text_share=0.0, multi_share=0.8,
+    data = make(draw(select("count_bits"), "sft", 6, (1,)), chat, box, text_share=0.0, multi_share=0.8,
                 learn_slips=True)  # so that it needs several turns
     examples = [encode(chat, record["messages"]) for record in data]
-    optimizers = sft.make_optimizers(policy.train(), "adamw", 3e-3)
-    for _ in range(120):
-        sft.train_step(policy, optimizers, examples, 4096, 3e-3)
+    trainer = Trainer(trained_parameters(policy.train()), 2e-2, 4096, "muon")
+    for _ in range(40):
+        sft.train_step(policy, trainer, examples, 2e-2)
     return policy.eval(), tokenizer, chat
 
 
-# ----------------------------------------------------------------------------------------------- processes of their own
-# A server that has imported everything once, so that a process that is killed or one of several starts at once.
+# ------------------------------------------------------------------------------------ processes of their own
+# A server that has imported everything, so that a process that is killed, or one of several, starts at once.
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["grpo", "transformers.models.qwen2.modeling_qwen2"])
+
+
+def chance(episode):
+    """A reward for an untrained policy, which earns no other."""
+    return float(sum(episode.ids) % 2)
 
 
 def _main(module, arguments, environment, folder, out, err):
@@ -107,12 +114,13 @@ def _main(module, arguments, environment, folder, out, err):
     sys.stdout = open(out, "w", buffering=1)  # noqa: SIM115
     sys.stderr = open(err, "w", buffering=1) if err else sys.stdout  # noqa: SIM115
     torch.set_num_threads(1)
-    grpo.REWARDS["chance"] = lambda episode: float(sum(episode.ids) % 2)  # an untrained policy earns nothing else
-    importlib.import_module(module).main([str(argument) for argument in arguments])
+    grpo.REWARDS["chance"] = chance
+    main = importlib.import_module(module).main
+    runs.command(lambda: main([str(argument) for argument in arguments]))
 
 
 def start(module, arguments, log, environment=None, folder=".", errors=None):
-    """A process that runs module.main(arguments); what it prints goes to the files `log` and `errors` (or `log`)."""
+    """A process that runs module.main(arguments) and prints into the files `log` and `errors` (or `log`)."""
     process = FORKS.Process(target=_main, args=(module, arguments, environment or {}, folder, log, errors))
     process.start()
     return process

@@ -1,10 +1,10 @@
 """Programs for the sandbox, by class of attack, with what has to become of each; every one is really run.
 
-All are bounded: should a protection be missing, they print ESCAPED or leave a mark in the surroundings, and do
-no harm. `python sandbox_corpus.py [--without layer ...]` runs all of them without pytest (as any user) and prints
-the names of those that failed.
+All are bounded: where a protection is missing, they print ESCAPED or leave a mark in the surroundings, and do
+no harm. `python sandbox_corpus.py [--without layer ...]` runs all of them without pytest (as any user) and
+prints the names of those that failed.
 
-@PID@, @PORT@, ... stand for things of the surroundings: the trainer, its listeners, a secret, a folder outside.
+@PID@, @PORT@, ... stand for things of the surroundings: the trainer, its listeners, a secret, a folder.
 """
 import argparse
 import contextlib
@@ -30,7 +30,7 @@ class Case:
     status: str = "ok"          # allowed ones, separated by "|"
     out: str | None = None      # expected stdout, stripped
     text: str | None = None     # must be part of for_model()
-    needs: str = ""             # layers, separated by "|", one of which has to be active for the promise to hold
+    needs: str = ""             # layers, separated by "|"; the promise holds if one of them is active
     timeout: float = 10.0
 
     @property
@@ -57,7 +57,8 @@ class Surroundings:
         # Not in /tmp, which a program sees replaced by a folder of its own: here Landlock has to do the work.
         place = "/var/tmp" if os.path.isdir("/var/tmp") else None
         self.folder = os.path.realpath(tempfile.mkdtemp(prefix="surroundings-", dir=place))
-        self.secret, self.prey = os.path.join(self.folder, "secret"), os.path.join(self.folder, "prey")
+        self.secret = os.path.join(self.folder, "secret")
+        self.prey = os.path.join(self.folder, "prey")
         self.prey_file = os.path.join(self.prey, "file")
         os.mkdir(self.prey)
         for path in (self.secret, self.prey_file):
@@ -66,8 +67,9 @@ class Surroundings:
             os.chmod(path, 0o644)
             os.utime(path, (1, 1))
         self.unix_path = os.path.join(self.folder, "socket")
-        self.listeners = [socket.create_server(("127.0.0.1", 0)), socket.socket(socket.AF_INET, socket.SOCK_DGRAM),
-                          socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)]
+        self.listeners = [socket.create_server(("127.0.0.1", 0)),
+                          socket.socket(socket.AF_INET, socket.SOCK_DGRAM), socket.socket(socket.AF_UNIX),
+                          socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)]
         tcp, udp, stream, datagram = self.listeners
         udp.bind(("127.0.0.1", tcp.getsockname()[1]))
         stream.bind(self.unix_path)
@@ -86,7 +88,8 @@ class Surroundings:
     def fill_in(self, code: str) -> str:
         import sandbox
         values = {"PID": os.getpid(), "PORT": self.listeners[0].getsockname()[1], "UNIX": self.unix_path,
-                  "SECRET": self.secret, "PREY": self.prey, "HERE": sandbox.HERE, "ABSTRACT": self.abstract}
+                  "SECRET": self.secret, "PREY": self.prey, "ABSTRACT": self.abstract,
+                  "HERE": os.path.dirname(os.path.abspath(sandbox.__file__))}
         for name, value in values.items():
             code = code.replace(f"@{name}@", str(value))
         return code
@@ -143,12 +146,12 @@ def complaint(case: Case, result) -> str:
 
 # ---- cpu -----------------------------------------------------------------------------------------
 
-def endless(family: str, name: str, code: str, **more) -> None:
-    add(family, name, code, "timeout", timeout=0.6, text="longer than its time limit", **more)
+def endless(family: str, name: str, code: str, timeout: float = 0.3, **more) -> None:
+    add(family, name, code, "timeout", timeout=timeout, text="longer than its time limit", **more)
 
 
 endless("cpu", "loop", "while True: pass")
-endless("cpu", "sleep", "import time; print('begun'); time.sleep(60)", out="begun")
+endless("cpu", "sleep", "import time; print('begun'); time.sleep(60)", timeout=0.6, out="begun")
 endless("cpu", "loop in C", "sum(range(10**13))")
 endless("cpu", "backtracking", "import re; re.match(r'(a+)+$', 'a' * 60 + 'b')")
 endless("cpu", "exception in a loop", "while True:\n try:\n  while True: pass\n except BaseException: pass")
@@ -185,8 +188,8 @@ def f():
 threads = [threading.Thread(target=f) for _ in range(10)]
 [t.start() for t in threads]; [t.join() for t in threads]
 print('ESCAPED' if len(blocks) > 20 else 'bounded')""", "ok|memory|error")
-add("memory", "a caught MemoryError is no failure", "try: x = bytearray(2 << 30)\nexcept MemoryError: print('caught')",
-    out="caught")
+add("memory", "a caught MemoryError is no failure",
+    "try: x = bytearray(2 << 30)\nexcept MemoryError: print('caught')", out="caught")
 attack("tamper", "raising its own limit", "import resource; resource.setrlimit(resource.RLIMIT_AS, (-1, -1))",
        "privileges")
 attack("memory", "memory without a name", "import os; os.ftruncate(os.memfd_create('x'), 1 << 20)", "seccomp")
@@ -218,10 +221,11 @@ for i in range(3):
     os.mkdir(f'd{i}', 0o300)
     open(f'd{i}/f', 'w').close(); os.mkdir(f'd{i}/inner', 0); os.chmod(f'd{i}', 0)
 os.mkdir('ro', 0o500); print('made')""", out="made")
-add("disk", "links to the outside are not followed", "import os\nos.symlink('@PREY@', 'a'); os.symlink('/', 'b')\n"
+add("disk", "links to the outside are not followed",
+    "import os\nos.symlink('@PREY@', 'a'); os.symlink('/', 'b')\n"
     "os.symlink('a', 'a2'); os.mkdir('d'); os.symlink('@PREY@', 'd/c'); print('linked')", out="linked")
-add("disk", "odd names", "for n in ('a b', 'ä', '\\n', '-rf', '.x', 'x' * 255): open(n, 'w').close()\nprint('made')",
-    out="made")
+add("disk", "odd names",
+    "for n in ('a b', 'ä', '\\n', '-rf', '.x', 'x' * 255): open(n, 'w').close()\nprint('made')", out="made")
 add("disk", "its folder is empty", "import os; print(os.listdir('.'))", out="[]")
 
 # ---- processes -----------------------------------------------------------------------------------
@@ -238,10 +242,12 @@ raise SystemExit(1)""", "seccomp", text="exit code 1")
 attack("process", "subprocess", "import subprocess; subprocess.run(['/bin/true'])", "seccomp")
 attack("process", "a shell", "import os\nassert os.system('true') == 0", "seccomp")
 attack("process", "popen", "import os\nassert os.popen('echo x').read()", "seccomp")
-attack("process", "exec", "import os, sys; os.execv(sys.executable, [sys.executable, '-c', 'print(\"ESC\" + \"APED\")'])",
+attack("process", "exec",
+       "import os, sys; os.execv(sys.executable, [sys.executable, '-c', 'print(\"ESC\" + \"APED\")'])",
        "seccomp|landlock")
 attack("process", "posix_spawn", "import os; os.posix_spawn('/bin/true', ['true'], {})", "seccomp")
-attack("process", "multiprocessing", "import multiprocessing as m\np = m.Process(target=int); p.start(); p.join()",
+attack("process", "multiprocessing",
+       "import multiprocessing as m\np = m.Process(target=int); p.start(); p.join()",
        "seccomp", text="one process")
 attack("process", "a pool", "import multiprocessing as m\nm.Pool(2)", "seccomp|landlock", text="one process")
 attack("process", "a process pool", "from concurrent.futures import ProcessPoolExecutor as P\n"
@@ -267,8 +273,8 @@ add("output", "no line end", "print('partial', end='')", out="partial")
 add("output", "non-blocking pipe", "import os; os.set_blocking(1, False); print('x')", out="x")
 add("output", "a bigger pipe", "import fcntl\ntry: fcntl.fcntl(1, 1031, 1 << 20)\nexcept OSError: pass\n"
     "print('y' * 300000)")
-add("output", "unbuffered and buffered keep their order", "import sys, os\nprint('a'); os.write(1, b'b\\n'); print('c')",
-    out="a\nb\nc")
+add("output", "unbuffered and buffered keep their order",
+    "import sys, os\nprint('a'); os.write(1, b'b\\n'); print('c')", out="a\nb\nc")
 add("output", "stdout replaced", "import sys, io; sys.stdout = io.StringIO(); print('x')", out="")
 add("output", "stdout removed", "import sys; sys.stdout = None; print('x')", out="")
 
@@ -276,14 +282,18 @@ add("output", "stdout removed", "import sys; sys.stdout = None; print('x')", out
 
 READ = "filesystem-read"
 attack(READ, "a secret", "open('@SECRET@').read()", "landlock")
-attack(READ, "a secret through a symbolic link", "import os; os.symlink('@SECRET@', 'x'); open('x').read()", "landlock")
-attack(READ, "a secret through a hard link", "import os; os.link('@SECRET@', 'x'); open('x').read()", "landlock")
+attack(READ, "a secret through a symbolic link", "import os; os.symlink('@SECRET@', 'x'); open('x').read()",
+       "landlock")
+attack(READ, "a secret through a hard link", "import os; os.link('@SECRET@', 'x'); open('x').read()",
+       "landlock")
 attack(READ, "a secret by descriptor of its folder",
-       "import os; d = os.open('@PREY@', os.O_PATH); os.read(os.open('file', os.O_RDONLY, dir_fd=d), 9)", "landlock")
+       "import os; d = os.open('@PREY@', os.O_PATH); os.read(os.open('file', os.O_RDONLY, dir_fd=d), 9)",
+       "landlock")
 attack(READ, "the folder above", "import os; print(os.listdir('..'))", "landlock")
 attack(READ, "the root folder", "import os; os.listdir('/')", "landlock")
 attack(READ, "the checkout", "open('@HERE@/sandbox.py').read()", "landlock")
-attack(READ, "an import from the checkout", "import sys; sys.path.insert(0, '@HERE@'); import sandbox", "landlock")
+attack(READ, "an import from the checkout", "import sys; sys.path.insert(0, '@HERE@'); import sandbox",
+       "landlock")
 attack(READ, "accounts", "open('/etc/passwd').read()", "landlock", text="PermissionError")
 attack(READ, "the home", "import os, pathlib\nfor h in ('/root', '/home'): os.listdir(h)", "landlock")
 attack(READ, "the trainer's environment", "open('/proc/@PID@/environ', 'rb').read()", "landlock|namespaces")
@@ -306,15 +316,17 @@ WRITE = "filesystem-write"
 attack(WRITE, "a new file", "open('@PREY@/new', 'w')", "landlock")
 attack(WRITE, "appending", "open('@PREY@/file', 'a').write('x')", "landlock")
 attack(WRITE, "truncating", "import os; os.truncate('@PREY@/file', 0)", "landlock")
-attack(WRITE, "truncating while reading", "import os; os.open('@PREY@/file', os.O_RDONLY | os.O_TRUNC)", "landlock")
+attack(WRITE, "truncating while reading", "import os; os.open('@PREY@/file', os.O_RDONLY | os.O_TRUNC)",
+       "landlock")
 attack(WRITE, "removing", "import os; os.unlink('@PREY@/file')", "landlock")
 attack(WRITE, "moving away", "import os; os.rename('@PREY@/file', 'x')", "landlock")
-attack(WRITE, "moving over it", "import os; open('x', 'w').close(); os.rename('x', '@PREY@/file')", "landlock")
+attack(WRITE, "moving over it", "import os; open('x', 'w').close(); os.rename('x', '@PREY@/file')",
+       "landlock")
 attack(WRITE, "a folder", "import os; os.mkdir('@PREY@/new')", "landlock")
 attack(WRITE, "a link", "import os; os.symlink('x', '@PREY@/new')", "landlock")
 attack(WRITE, "removing a tree", "import shutil; shutil.rmtree('@PREY@')", "landlock")
-attack(WRITE, "python's own library", "import os; open(os.path.dirname(os.__file__) + '/r1ci_escaped.py', 'w')",
-       "landlock")
+attack(WRITE, "python's own library",
+       "import os; open(os.path.dirname(os.__file__) + '/r1ci_escaped.py', 'w')", "landlock")
 attack(WRITE, "shared memory files", "open('/dev/shm/r1ci-escaped', 'w').close()\n"
        "import os; os.unlink('/dev/shm/r1ci-escaped')", "landlock")
 attack(WRITE, "a device", "import os; os.mknod('x', 0o20666, os.makedev(1, 3))", "landlock|privileges")
@@ -334,19 +346,24 @@ NET = "seccomp|namespaces"
 attack("network", "tcp", "import socket; socket.create_connection(('127.0.0.1', @PORT@), 2)", NET)
 attack("network", "udp", "import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n"
        "s.sendto(b'x', ('127.0.0.1', @PORT@))", NET)
-attack("network", "unix path", "import socket; s = socket.socket(socket.AF_UNIX); s.connect('@UNIX@')", "seccomp")
-attack("network", "unix datagram through a pair", "import socket\na, b = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)\n"
+attack("network", "unix path", "import socket; s = socket.socket(socket.AF_UNIX); s.connect('@UNIX@')",
+       "seccomp")
+attack("network", "unix datagram through a pair",
+       "import socket\na, b = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)\n"
        "a.sendto(b'x', '@UNIX@-datagram')", "seccomp")
-attack("network", "unix abstract", "import socket; s = socket.socket(socket.AF_UNIX); s.connect('\\0@ABSTRACT@')",
+attack("network", "unix abstract",
+       "import socket; s = socket.socket(socket.AF_UNIX); s.connect('\\0@ABSTRACT@')",
        "seccomp|namespaces|landlock")
 attack("network", "listening", "import socket; socket.create_server(('127.0.0.1', 0))", "seccomp")
-attack("network", "http", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:@PORT@', timeout=2)", NET)
+attack("network", "http",
+       "import urllib.request; urllib.request.urlopen('http://127.0.0.1:@PORT@', timeout=2)", NET)
 attack("network", "asyncio", "import asyncio; asyncio.run(asyncio.open_connection('127.0.0.1', @PORT@))", NET)
-attack("network", "kernel sockets", "import socket; socket.socket(socket.AF_NETLINK, socket.SOCK_RAW)", "seccomp")
+attack("network", "kernel sockets", "import socket; socket.socket(socket.AF_NETLINK, socket.SOCK_RAW)",
+       "seccomp")
 attack("network", "io_uring", "import ctypes; l = ctypes.CDLL(None)\n"
        "assert l.syscall(425, 4, ctypes.create_string_buffer(120)) >= 0", "seccomp")
-add("network", "asyncio without network", "import asyncio\nasync def f():\n await asyncio.sleep(0); return 7\n"
-    "print(asyncio.run(f()))", out="7")
+add("network", "asyncio without network",
+    "import asyncio\nasync def f():\n await asyncio.sleep(0); return 7\nprint(asyncio.run(f()))", out="7")
 
 # ---- signals -------------------------------------------------------------------------------------
 
@@ -356,43 +373,54 @@ attack("signals", "the trainer's group", "import os; os.killpg(os.getpgid(@PID@)
 attack("signals", "the worker", "import os; os.kill(os.getppid(), 28)", "seccomp")
 attack("signals", "everybody", "import os; os.kill(-1, 0)", "seccomp")
 attack("signals", "a thread of the trainer", "import ctypes\n"
-       "assert ctypes.CDLL(None).syscall(234, @PID@, @PID@, 28) == 0 or ctypes.CDLL(None).syscall(131, @PID@, @PID@, 28) == 0",
-       SIG)
-attack("signals", "tkill", "import ctypes, os\nassert ctypes.CDLL(None).syscall(200, os.getppid(), 28) == 0", "seccomp")
+       "assert ctypes.CDLL(None).syscall(234, @PID@, @PID@, 28) == 0"
+       " or ctypes.CDLL(None).syscall(131, @PID@, @PID@, 28) == 0", SIG)
+attack("signals", "tkill", "import ctypes, os\nassert ctypes.CDLL(None).syscall(200, os.getppid(), 28) == 0",
+       "seccomp")
 attack("signals", "a process descriptor", "import os; os.pidfd_open(os.getppid())", "seccomp")
-attack("signals", "through a pipe's owner", "import fcntl, os; r, w = os.pipe(); fcntl.fcntl(r, fcntl.F_SETOWN, os.getppid())",
+attack("signals", "through a pipe's owner",
+       "import fcntl, os; r, w = os.pipe(); fcntl.fcntl(r, fcntl.F_SETOWN, os.getppid())", "seccomp")
+attack("signals", "the trainer's limits", "import resource; resource.prlimit(@PID@, resource.RLIMIT_NOFILE)",
+       SIG)
+attack("signals", "the worker's limits",
+       "import os, resource; resource.prlimit(os.getppid(), resource.RLIMIT_CPU)", "seccomp")
+attack("signals", "the trainer's cores", "import os; os.sched_setaffinity(@PID@, os.sched_getaffinity(0))",
+       SIG)
+attack("signals", "the worker's priority", "import os; os.setpriority(os.PRIO_PROCESS, os.getppid(), 19)",
        "seccomp")
-attack("signals", "the trainer's limits", "import resource; resource.prlimit(@PID@, resource.RLIMIT_NOFILE)", SIG)
-attack("signals", "the worker's limits", "import os, resource; resource.prlimit(os.getppid(), resource.RLIMIT_CPU)",
-       "seccomp")
-attack("signals", "the trainer's cores", "import os; os.sched_setaffinity(@PID@, os.sched_getaffinity(0))", SIG)
-attack("signals", "the worker's priority", "import os; os.setpriority(os.PRIO_PROCESS, os.getppid(), 19)", "seccomp")
 attack("signals", "the worker's memory", """import ctypes, os
 class Vector(ctypes.Structure): _fields_ = [('base', ctypes.c_void_p), ('size', ctypes.c_size_t)]
 mine = ctypes.create_string_buffer(8)
 a, b = Vector(ctypes.addressof(mine), 8), Vector(id(os), 8)
-assert ctypes.CDLL(None).process_vm_readv(os.getppid(), ctypes.byref(a), 1, ctypes.byref(b), 1, 0) == 8""", "seccomp")
+assert ctypes.CDLL(None).process_vm_readv(os.getppid(), ctypes.byref(a), 1, ctypes.byref(b), 1, 0) == 8""",
+       "seccomp")
 attack("signals", "tracing the worker", "import ctypes, os\nl = ctypes.CDLL(None)\n"
-       "assert l.ptrace(0x4206, os.getppid(), None, None) == 0; l.ptrace(17, os.getppid(), None, None)", "seccomp")
-attack("signals", "outliving the worker", "import ctypes\nassert ctypes.CDLL(None).prctl(1, 0, 0, 0, 0) == 0", "seccomp")
+       "assert l.ptrace(0x4206, os.getppid(), None, None) == 0; l.ptrace(17, os.getppid(), None, None)",
+       "seccomp")
+attack("signals", "outliving the worker", "import ctypes\nassert ctypes.CDLL(None).prctl(1, 0, 0, 0, 0) == 0",
+       "seccomp")
 attack("signals", "kill itself", "import os; os.kill(os.getpid(), 9)", status="killed", text="SIGKILL")
 attack("signals", "kill its group", "import os; os.kill(0, 9)", status="killed")
 attack("signals", "abort", "import os; os.abort()", status="killed", text="SIGABRT")
 attack("signals", "crash", "import ctypes; ctypes.string_at(0)", status="killed", text="SIGSEGV")
-add("signals", "its own handler", "import os, signal\nsignal.signal(signal.SIGUSR1, lambda *_: print('heard'))\n"
+add("signals", "its own handler",
+    "import os, signal\nsignal.signal(signal.SIGUSR1, lambda *_: print('heard'))\n"
     "os.kill(os.getpid(), signal.SIGUSR1); signal.raise_signal(signal.SIGUSR1)", out="heard\nheard")
-add("signals", "its own alarm", "import signal\ndef f(*_): raise TimeoutError('late')\nsignal.signal(signal.SIGALRM, f)\n"
-    "signal.setitimer(signal.ITIMER_REAL, 0.05)\nimport time\ntry: time.sleep(5)\nexcept TimeoutError as e: print(e)", out="late")
+add("signals", "its own alarm",
+    "import signal\ndef f(*_): raise TimeoutError('late')\nsignal.signal(signal.SIGALRM, f)\n"
+    "signal.setitimer(signal.ITIMER_REAL, 0.05)\nimport time\ntry: time.sleep(5)\n"
+    "except TimeoutError as e: print(e)", out="late")
 
 # ---- tampering with the channel ------------------------------------------------------------------
 
 add("tamper", "no descriptor is inherited", "import os\nopen_ones = []\nfor fd in range(3, 2000):\n"
     " try: os.fstat(fd); open_ones.append(fd)\n except OSError: pass\nprint(open_ones)", out="[]")
 add("tamper", "forged reports on every descriptor", "import os, struct\nfor fd in range(3, 64):\n"
-    " try: os.write(fd, struct.pack('<iqd??', 0, 1, 0.0, False, False))\n except OSError: pass\nraise SystemExit(5)", "error",
-    text="exit code 5")
-add("tamper", "the protocol's own words", "import sys, struct\nsys.stdout.buffer.write(struct.pack('<iqd??', 7, 1, 0.0, True, True)"
-    " + b'R' + b'K' * 50)\nraise SystemExit(3)", "error")
+    " try: os.write(fd, struct.pack('<iqd??', 0, 1, 0.0, False, False))\n except OSError: pass\n"
+    "raise SystemExit(5)", "error", text="exit code 5")
+add("tamper", "the protocol's own words", "import sys, struct\n"
+    "sys.stdout.buffer.write(struct.pack('<iqd??', 7, 1, 0.0, True, True) + b'R' + b'K' * 50)\n"
+    "raise SystemExit(3)", "error")
 add("tamper", "sockets found in memory", """import gc, socket
 for o in gc.get_objects():
     if isinstance(o, socket.socket):
@@ -407,33 +435,42 @@ while frame:
         try: worker.sock.sendall(struct.pack('<iqd??', 0, 1, 0.0, False, False)); print('ESCAPED')
         except OSError: print('closed')
     frame = frame.f_back""", "ok")
-add("tamper", "the way out is blocked", "import os, sys\nos._exit = sys.exit = os.abort = None; print('end')", out="end")
-add("tamper", "every builtin is gone", "import builtins\nprint('x')\nbuiltins.__dict__.clear()", "ok|error", out="x")
+add("tamper", "the way out is blocked", "import os, sys\nos._exit = sys.exit = os.abort = None; print('end')",
+    out="end")
+add("tamper", "every builtin is gone", "import builtins\nprint('x')\nbuiltins.__dict__.clear()",
+    "ok|error", out="x")
 add("tamper", "every module is gone", "import sys\nprint('x'); sys.modules.clear()", "ok|error", out="x")
-add("tamper", "hooks that raise", "import sys, atexit, threading\nsys.excepthook = 7; atexit.register(lambda: 1 / 0)\n"
+add("tamper", "hooks that raise",
+    "import sys, atexit, threading\nsys.excepthook = 7; atexit.register(lambda: 1 / 0)\n"
     "threading._shutdown = None; 1 / 0", "error")
 add("tamper", "all descriptors closed", "import os; os.closerange(0, 2000)", "ok|error")
 add("tamper", "stdin is empty", "import sys; print(repr(sys.stdin.read()))", out="''")
 add("tamper", "leaves at once", "import os; print('x', flush=True); os._exit(0)", out="x")
 add("tamper", "leaves at once with a code", "import os; os._exit(7)", "error", text="exit code 7")
-add("tamper", "leaves from a thread", "import os, threading; threading.Thread(target=os._exit, args=(9,)).start()\n"
-    "import time; time.sleep(5)", "error")
+add("tamper", "leaves from a thread",
+    "import os, threading; threading.Thread(target=os._exit, args=(9,)).start()\nimport time; time.sleep(5)",
+    "error")
 add("tamper", "more threads than can be", "import _thread, time\n_thread.stack_size(32768)\ntry:\n"
-    " for _ in range(2000): _thread.start_new_thread(time.sleep, (0.3,))\nexcept RuntimeError: pass\nprint('end')", out="end")
+    " for _ in range(2000): _thread.start_new_thread(time.sleep, (0.3,))\nexcept RuntimeError: pass\n"
+    "print('end')", out="end")
 
 # ---- tricks of the interpreter -------------------------------------------------------------------
 
 TRICK = "interpreter"
 add(TRICK, "an audit hook that forbids all", "import sys\nprint('x')\n"
     "def h(*a): raise RuntimeError(a)\nsys.addaudithook(h)", "ok|error", out="x")
-add(TRICK, "a trace that raises", "import sys\ndef t(*a): raise ValueError\nsys.settrace(t)\ndef f(): pass\nf()", "error")
+add(TRICK, "a trace that raises",
+    "import sys\ndef t(*a): raise ValueError\nsys.settrace(t)\ndef f(): pass\nf()", "error")
 add(TRICK, "endless recursion", "def f(n): return f(n + 1)\nf(0)", "error", text="RecursionError")
-add(TRICK, "recursion without limit", "import sys; sys.setrecursionlimit(10**8)\nx = []\nfor _ in range(10**5): x = [x]\n"
-    "repr(x)", "killed|error|memory|timeout")
+add(TRICK, "recursion without limit",
+    "import sys; sys.setrecursionlimit(10**8)\nx = []\nfor _ in range(10**5): x = [x]\nrepr(x)",
+    "killed|error|memory|timeout")
 add(TRICK, "fatal error", "import faulthandler; faulthandler._sigsegv()", "killed")
-add(TRICK, "broken bytecode", "f = lambda: 0\nf.__code__ = f.__code__.replace(co_code=bytes([100, 255] * 4), co_stacksize=1)\nf()",
+add(TRICK, "broken bytecode",
+    "f = lambda: 0\nf.__code__ = f.__code__.replace(co_code=bytes([100, 255] * 4), co_stacksize=1)\nf()",
     "killed|error|ok|memory")
-add(TRICK, "exit from __del__", "import os\nclass A:\n def __del__(self): os._exit(4)\na = A(); del a", "error")
+add(TRICK, "exit from __del__", "import os\nclass A:\n def __del__(self): os._exit(4)\na = A(); del a",
+    "error")
 add(TRICK, "exit functions run", "import atexit; atexit.register(print, 'bye'); print('hi')", out="hi\nbye")
 add(TRICK, "a null byte in the text", "print(1)\0", "error")
 add(TRICK, "a lone surrogate", "print('\\ud800 ok')", out="\\ud800 ok")
@@ -446,7 +483,8 @@ add(TRICK, "too deep for the parser", "x = " + "(" * 5000 + ")" * 5000, "error|k
 add(TRICK, "a megabyte of text", "x = '" + "a" * (1 << 20) + "'\nprint(len(x))", out=str(1 << 20))
 add(TRICK, "__main__ is the program", "import __main__; a = 5\nprint(__main__.a, __name__, __file__)",
     out="5 __main__ program.py")
-add(TRICK, "the runner is no module", "import sys; print([m for m in sys.modules if 'sandbox' in m])", out="[]")
+add(TRICK, "the runner is no module",
+    "import sys; print([m for m in sys.modules if 'sandbox' in m or m.startswith('isolation')])", out="[]")
 add(TRICK, "future annotations are its own", "def f(x: undefined_name): pass", "error", text="NameError")
 
 # ---- reward hacking ------------------------------------------------------------------------------
@@ -454,10 +492,13 @@ add(TRICK, "future annotations are its own", "def f(x: undefined_name): pass", "
 HACK = "reward-hack"
 SEEK = "target = 'kept-' + 'secret-' + '4711'\n"
 add(HACK, "answer in argv or environment", SEEK + "import os, sys\n"
-    "print('ESCAPED' if target in repr((sys.argv, dict(os.environ), sys.path, sys.flags)) else 'nothing')", out="nothing")
+    "print('ESCAPED' if target in repr((sys.argv, dict(os.environ), sys.path, sys.flags)) else 'nothing')",
+    out="nothing")
 add(HACK, "answer among the objects", SEEK + "import gc, sys\n"
-    "found = [o for o in gc.get_objects() if isinstance(o, dict) and any(v == target for k, v in list(o.items())\n"
-    "         if isinstance(v, str) and k != 'target')]\nprint('ESCAPED' if found else 'nothing')", out="nothing")
+    "found = [o for o in gc.get_objects() if isinstance(o, dict)"
+    " and any(v == target for k, v in list(o.items())\n"
+    "         if isinstance(v, str) and k != 'target')]\n"
+    "print('ESCAPED' if found else 'nothing')", out="nothing")
 add(HACK, "answer in the files at hand", SEEK + """import os, glob
 found = []
 for folder in ('.', '..', os.path.expanduser('~'), '/tmp', '/', '@PREY@', '@HERE@', '/proc/self', '/dev/shm'):
@@ -475,8 +516,8 @@ for path in glob.glob('/proc/[0-9]*/*'):
         except OSError: pass
 print('ESCAPED' if found else 'nothing')""", out="nothing", needs="landlock|namespaces")
 add(HACK, "printing an answer is only printing", "print('<<<42>>>')", out="<<<42>>>")
-add(HACK, "the trainer's modules", "import sys\nprint([m for m in ('torch', 'tasks', 'pytest', 'rollout') if m in sys.modules])",
-    out="[]")
+add(HACK, "the trainer's modules",
+    "import sys\nprint([m for m in ('torch', 'tasks', 'pytest', 'rollout') if m in sys.modules])", out="[]")
 
 # ---- harmless programs ---------------------------------------------------------------------------
 
@@ -484,17 +525,22 @@ FINE = "harmless"
 add(FINE, "print", "print(2 + 2)", out="4")
 add(FINE, "unicode", "print('häßlich 漢字 🎉 \\u2028'.encode().decode())", out="häßlich 漢字 🎉")
 add(FINE, "unicode in the text", "größe = '漢'; print(größe * 2)", out="漢漢")
-add(FINE, "big integers", "print(2 ** 4000 % 10 ** 9, len(str(3 ** 2000)))", out=f"{2 ** 4000 % 10 ** 9} {len(str(3 ** 2000))}")
-add(FINE, "its own lines in a traceback", "def f(n):\n    return 10 // n\n\nprint('first')\nf(0)", "error", "first",
-    text="""
+add(FINE, "big integers", "print(2 ** 4000 % 10 ** 9, len(str(3 ** 2000)))",
+    out=f"{2 ** 4000 % 10 ** 9} {len(str(3 ** 2000))}")
+add(FINE, "its own lines in a traceback", "def f(n):\n    return 10 // n\n\nprint('first')\nf(0)",
+    "error", "first", text="""
   File "program.py", line 2, in f
     return 10 // n
            ~~~^^~~
 ZeroDivisionError:""")
-add(FINE, "a syntax error", "x = 1\nif x\n    print(x)", "error", text='File "program.py", line 2\n    if x\n')
-add(FINE, "an error inside a library", "import json; json.loads('{')", "error", text='File "json/decoder.py", line')
-add(FINE, "a chain of errors", "try: 1 / 0\nexcept Exception as e: raise KeyError('k') from e", "error", text="direct cause")
-add(FINE, "an error in a thread", "import threading\ndef f(): raise ValueError('inner')\nt = threading.Thread(target=f)\n"
+add(FINE, "a syntax error", "x = 1\nif x\n    print(x)",
+    "error", text='File "program.py", line 2\n    if x\n')
+add(FINE, "an error inside a library", "import json; json.loads('{')",
+    "error", text='File "json/decoder.py", line')
+add(FINE, "a chain of errors", "try: 1 / 0\nexcept Exception as e: raise KeyError('k') from e",
+    "error", text="direct cause")
+add(FINE, "an error in a thread",
+    "import threading\ndef f(): raise ValueError('inner')\nt = threading.Thread(target=f)\n"
     "t.start(); t.join(); print('outer')", out="outer")
 add(FINE, "input", "input()", "error", text="EOFError")
 add(FINE, "exit codes", "import sys; sys.exit(3)", "error", text="exit code 3")
@@ -505,32 +551,43 @@ add(FINE, "an assertion", "assert 1 == 2, 'unequal'", "error", text="AssertionEr
 add(FINE, "main guard", "def main(): print('main')\nif __name__ == '__main__': main()", out="main")
 add(FINE, "classes and pickles", "import pickle, dataclasses\n@dataclasses.dataclass\nclass P:\n x: int\n"
     "print(pickle.loads(pickle.dumps(P(3))))", out="P(x=3)")
-add(FINE, "files", "with open('f.txt', 'w') as f: f.write('ä\\n' * 3)\nprint(open('f.txt').read().count('ä'))", out="3")
+add(FINE, "files",
+    "with open('f.txt', 'w') as f: f.write('ä\\n' * 3)\nprint(open('f.txt').read().count('ä'))", out="3")
 add(FINE, "folders, copies, temporary files", """import os, shutil, tempfile, pathlib
 os.makedirs('a/b'); pathlib.Path('a/b/c').write_text('x')
 shutil.copy('a/b/c', 'd'); shutil.copytree('a', 'e'); shutil.move('d', 'a/d')
 with tempfile.TemporaryDirectory() as t, tempfile.NamedTemporaryFile() as n: assert os.path.exists(n.name)
 print(sorted(os.listdir('.')), sorted(os.listdir('a')))""", out="['a', 'e'] ['b', 'd']")
-add(FINE, "a module of its own", "open('helper.py', 'w').write('v = 3')\nimport helper; print(helper.v)", out="3")
-add(FINE, "os.path of __file__", "import os; os.chdir(os.path.dirname(os.path.abspath(__file__))); print('there')", out="there")
+add(FINE, "a module of its own", "open('helper.py', 'w').write('v = 3')\nimport helper; print(helper.v)",
+    out="3")
+add(FINE, "os.path of __file__",
+    "import os; os.chdir(os.path.dirname(os.path.abspath(__file__))); print('there')", out="there")
 add(FINE, "sqlite", "import sqlite3\nc = sqlite3.connect('x.db'); c.execute('create table t (a)')\n"
-    "c.execute('insert into t values (5)'); c.commit(); print(c.execute('select a from t').fetchall())", out="[(5,)]")
+    "c.execute('insert into t values (5)'); c.commit(); print(c.execute('select a from t').fetchall())",
+    out="[(5,)]")
 add(FINE, "warnings", "import warnings; warnings.warn('careful'); print('on')", out="on")
-add(FINE, "random with a seed", "import random; random.seed(7); a = random.random(); random.seed(7); print(a == random.random())",
+add(FINE, "random with a seed",
+    "import random; random.seed(7); a = random.random(); random.seed(7); print(a == random.random())",
     out="True")
-add(FINE, "random without a seed", "import random; print(0 <= random.random() < 1, len(set(random.choices(range(9**9), k=9))) > 7)",
+add(FINE, "random without a seed",
+    "import random; print(0 <= random.random() < 1, len(set(random.choices(range(9**9), k=9))) > 7)",
     out="True True")
-add(FINE, "date and time", "import datetime, time\nassert datetime.datetime.now().year > 2020 and time.time() > 0\n"
+add(FINE, "date and time",
+    "import datetime, time\nassert datetime.datetime.now().year > 2020 and time.time() > 0\n"
     "print(datetime.date(2024, 2, 29) + datetime.timedelta(365))", out="2025-02-28")
 add(FINE, "time zones", "import zoneinfo, datetime\ntry: z = zoneinfo.ZoneInfo('Europe/Berlin')\n"
     "except zoneinfo.ZoneInfoNotFoundError: print('7200.0')\n"
     "else: print(datetime.datetime(2024, 7, 1, tzinfo=z).utcoffset().total_seconds())", out="7200.0")
-add(FINE, "thread pool", "from concurrent.futures import ThreadPoolExecutor as P\nprint(sum(P(4).map(abs, range(-9, 9))))", out="81")
+add(FINE, "thread pool",
+    "from concurrent.futures import ThreadPoolExecutor as P\nprint(sum(P(4).map(abs, range(-9, 9))))",
+    out="81")
 add(FINE, "hash seed", "print(hash('a') == hash('a'), list({'b', 'a', 'c'}))", "ok")
 add(FINE, "decimals and fractions", "from decimal import *; from fractions import *\n"
     "print(Fraction(1, 3) + Fraction(1, 6), Decimal('0.1') * 3)", out="1/2 0.3")
-add(FINE, "regular expressions and json", "import re, json; print(json.dumps(re.findall(r'\\d+', 'a1b22')))", out='["1", "22"]')
-add(FINE, "inspect its own source", "import inspect\ndef f():\n    return 1\nprint(inspect.getsource(f).strip())",
+add(FINE, "regular expressions and json", "import re, json; print(json.dumps(re.findall(r'\\d+', 'a1b22')))",
+    out='["1", "22"]')
+add(FINE, "inspect its own source",
+    "import inspect\ndef f():\n    return 1\nprint(inspect.getsource(f).strip())",
     out="def f():\n    return 1")
 add(FINE, "ctypes", "import ctypes; print(ctypes.CDLL(None).abs(-3))", out="3")
 add(FINE, "asyncio", "import asyncio\nasync def g(i):\n await asyncio.sleep(0.01); return i\n"
@@ -539,13 +596,16 @@ add(FINE, "numbers of cores", "import os; print(os.cpu_count() >= 1)", out="True
 add(FINE, "64 MB", "x = bytearray(64 << 20); print(len(x) >> 20)", out="64")
 NUMPY = {FINE + ": numpy", FINE + ": numpy memory", FINE + ": numpy file"}
 SYMPY = {FINE + ": sympy", FINE + ": sympy solve"}
-add(FINE, "numpy", "import numpy as np\nprint(np.linalg.solve([[2, 0], [0, 4]], [2, 4]).tolist(), np.arange(6).reshape(2, 3).sum(0))",
+add(FINE, "numpy", "import numpy as np\n"
+    "print(np.linalg.solve([[2, 0], [0, 4]], [2, 4]).tolist(), np.arange(6).reshape(2, 3).sum(0))",
     out="[1.0, 1.0] [3 5 7]")
 add(FINE, "numpy memory", "import numpy as np; x = np.ones((1 << 27,))", "memory")
-add(FINE, "numpy file", "import numpy as np; np.save('a.npy', np.eye(2)); print(np.load('a.npy').trace())", out="2.0")
+add(FINE, "numpy file", "import numpy as np; np.save('a.npy', np.eye(2)); print(np.load('a.npy').trace())",
+    out="2.0")
 add(FINE, "sympy", "from sympy import *; x = symbols('x'); print(integrate(x**2 * cos(x), x))",
     out="x**2*sin(x) + 2*x*cos(x) - 2*sin(x)")
-add(FINE, "sympy solve", "import sympy as s; x = s.Symbol('x'); print(s.solve(x**2 - 5*x + 6, x), s.isprime(97))",
+add(FINE, "sympy solve",
+    "import sympy as s; x = s.Symbol('x'); print(s.solve(x**2 - 5*x + 6, x), s.isprime(97))",
     out="[2, 3] True")
 
 
@@ -560,7 +620,8 @@ def run_all(box, cases: list[Case]) -> dict[str, str]:
     surroundings = Surroundings()
     try:
         futures = [box.submit(surroundings.fill_in(case.code), case.timeout) for case in cases]
-        failed = {case.id: text for case, future in zip(cases, futures) if (text := complaint(case, future.result()))}
+        complaints = {case.id: complaint(case, future.result()) for case, future in zip(cases, futures)}
+        failed = {name: text for name, text in complaints.items() if text}
         if harm := surroundings.harm():
             failed["surroundings"] = harm
     finally:
@@ -579,7 +640,8 @@ def main() -> int:
     sandbox.Sandbox._without = dict.fromkeys(args.without, "switched off by the test")
     modules = [name for name in ("numpy", "sympy") if importlib.util.find_spec(name)]
     with sandbox.Sandbox(workers=2, memory_mb=MEMORY, preload=() if args.families else modules) as box:
-        cases = [case for case in selected(box.layers, modules) if not args.families or case.family in args.families]
+        cases = [case for case in selected(box.layers, modules)
+                 if not args.families or case.family in args.families]
         print(json.dumps({"failed": run_all(box, cases), "cases": len(cases),
                           "layers": box.layers, "uid": os.getuid()}))
     return 0

@@ -1,29 +1,64 @@
-"""The benches of training and rollouts run and compare what they say (their numbers depend on the machine)."""
-import re
+"""The benches run and compare what they say (their numbers depend on the machine)."""
+from argparse import Namespace
+from contextlib import nullcontext
 
 import pytest
+from conftest import build
 
-from tools import bench_rollout
-from tools import bench_training
-import models
-
-
-def test_training_with_prompts_read_once_or_whole(monkeypatch, capsys):
-    monkeypatch.setattr(models, "SHORTEST_SHARED", 12)
-    read, inner = [], models.DynamicCache.batch_repeat_interleave
-    monkeypatch.setattr(models.DynamicCache, "batch_repeat_interleave", lambda self, n: (read.append(n), inner(self, n))[1])
-    assert bench_training.main(["--model", "tiny", "--questions", "2", "--samples", "3", "--rounds", "1"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split(",")[0] for line in lines] == ["SFT", "GRPO"]
-    assert all(re.search(r"prompts once [\d.]+ s: [\d.]+x \(gradients differ by 0\.0\d%", line) for line in lines)
-    assert read.count(3) == 4 and len(read) > 4  # two questions of three episodes, warm-up and one round; SFT
-    assert models.SHORTEST_SHARED == 12  # as it was
+import r1ci
+import rollout
+from rollout import Limits
+from runs import UserError
+from tasks import select
+from tools import bench, bench_rollout
 
 
-@pytest.mark.parametrize("flags, said", [(["--model", "nothing"], "nothing"), (["--tasks", "nosuch"], "nosuch")])
-def test_bad_input_is_one_line(capsys, flags, said):
-    for main in (bench_training.main, bench_rollout.main):
-        with pytest.raises(SystemExit) as ended:
-            main(flags)
-        err = capsys.readouterr().err
-        assert ended.value.code == 2 and said in err and "Traceback" not in err
+def test_bench_alone_shows_what_there_is(capsys):
+    assert r1ci.main(["bench"]) is None
+    out = capsys.readouterr().out
+    assert "sandbox" in out and "rollout" in out
+    with pytest.raises(SystemExit) as ended:
+        bench.main(["nothing"])
+    assert ended.value.code == 2
+
+
+@pytest.mark.parametrize("flag", ["--model", "--tasks"])
+def test_bad_input_is_one_line(flag):
+    with pytest.raises(UserError, match="nosuch") as error:
+        bench.main(["rollout", flag, "nosuch"])
+    assert "\n" not in str(error.value)
+
+
+def test_rollouts_beside_generate(monkeypatch, capsys):
+    monkeypatch.setattr(bench_rollout, "growth", lambda *arguments: True)
+    code = bench.main(["rollout", "--episodes", "2,4", "--rounds", "1", "--turn-tokens", "4"])
+    head, names, two, four, verdict = capsys.readouterr().out.split("\n\n")[0].splitlines()
+    assert head.startswith("tiny, 4 tokens a turn") and names.split()[:2] == ["episodes", "slots"]
+    assert two.split()[:2] == ["2", "2"] and four.split()[:2] == ["4", "4"]
+    assert all(float(part.strip("x%")) > 0 for part in four.split()[:-1])
+    assert verdict.split()[0] == ("MISS" if code else "PASS") and "4 episodes" in verdict
+
+
+def test_waiting_at_once_and_going_on(tokenizer, chat, box, monkeypatch, capsys):
+    """The three ways are what they are called; the constant that one of them changes is put back."""
+    ways = []
+
+    class Watched(rollout.Engine):
+        def run(self, *arguments, **options):
+            ways.append((self.exact, rollout.LAG))
+            return super().run(*arguments, **options)
+
+    monkeypatch.setattr(rollout, "Engine", Watched)
+    monkeypatch.setattr(bench_rollout.sandbox, "Sandbox", lambda workers: nullcontext(box))
+    lag = rollout.LAG
+    args = Namespace(episodes=[2], rounds=1, levels=(1,))
+    bench_rollout.overlap(args, build(tokenizer), chat, Limits(8, 300, 2, 300), select("tiny"))
+    assert ways == [(True, 0), (True, lag), (False, lag)] and rollout.LAG == lag > 0
+    out = capsys.readouterr().out
+    assert "at once" in out and "the bar is 1.5x" in out
+
+
+def test_growth_of_memory(tokenizer, chat, box, capsys):
+    args = Namespace(levels=(1,))
+    bench_rollout.growth(args, build(tokenizer), chat, box, Limits(8, 300, 2, 300), select("count_bits"))
+    assert "8 slots each time" in capsys.readouterr().out

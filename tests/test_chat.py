@@ -1,7 +1,10 @@
 """The protocol: what is masked, what is cut, what the platform adds."""
+import copy
+
 import pytest
 
-from chat import ANSWER_FORMATS, MODES, RESULTS, Chat, ChatError, find_code, head_prompt, state_answer
+from chat import ANSWER_FORMATS, MODES, RESULTS, Chat, find_code, head_prompt, state_answer
+from runs import UserError
 from tasks import TASKS, draw, extract_answer, select
 from trajectories import encode, make
 
@@ -22,7 +25,8 @@ def test_masked_tokens_are_exactly_what_the_assistant_wrote(chat, conversations)
 def test_a_slip_is_read_but_not_learned(chat, box):
     """Trained to write slips, a policy writes slips: of what it is shown, only the repair is an example."""
     questions = draw(select("count_bits"), "sft", 30, (1,))
-    read, learned = (make(questions, chat, box, text_share=0, multi_share=1, learn_slips=flag) for flag in (False, True))
+    read, learned = (make(questions, chat, box, text_share=0, multi_share=1, learn_slips=flag)
+                     for flag in (False, True))
     repairs = [(a, b) for a, b in zip(read, learned) if a["kind"] == "repair"]
     assert len(repairs) > 10
     for a, b in repairs:
@@ -36,7 +40,8 @@ def test_a_slip_is_read_but_not_learned(chat, box):
 def test_a_fallback_is_a_failed_program_and_then_words(chat, box):
     questions = draw(select("tiny"), "sft", 60, (1,))
     plain = make(questions, chat, box, text_share=0.2, multi_share=0.5)
-    some, every = (make(questions, chat, box, text_share=0.2, multi_share=0.5, fallback_share=s) for s in (0.5, 1))
+    some, every = (make(questions, chat, box, text_share=0.2, multi_share=0.5, fallback_share=s)
+                   for s in (0.5, 1))
     assert not any(record["kind"] == "fallback" for record in plain)
     assert {record["kind"] for record in every} <= {"fallback", "reason", "guess"}
     fallen = [record for record in every if record["kind"] == "fallback"]
@@ -77,10 +82,9 @@ def test_output_cannot_open_a_message(chat):
 
 
 def test_a_template_without_system_role_gets_one_user_message(tokenizer):
-    import copy
     strict = copy.deepcopy(tokenizer)
-    strict.chat_template = ("{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
-                            + tokenizer.chat_template)
+    refuse = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    strict.chat_template = refuse + tokenizer.chat_template
     chat = Chat(strict, style="short")
     shown = strict.decode(chat.prompt_ids("What is 2 times 3?"))
     assert "system" not in shown and chat.head in shown and "What is 2 times 3?" in shown
@@ -88,10 +92,9 @@ def test_a_template_without_system_role_gets_one_user_message(tokenizer):
 
 
 def test_a_tokenizer_without_template_is_refused(tokenizer):
-    import copy
     bare = copy.deepcopy(tokenizer)
     bare.chat_template = None
-    with pytest.raises(ChatError, match="no chat template"):
+    with pytest.raises(UserError, match="no chat template"):
         Chat(bare)
 
 

@@ -1,31 +1,22 @@
 """The commands: what they print, and that bad input ends in one clear line and exit code 2."""
-from types import SimpleNamespace
-
 import pytest
 from conftest import start
 
 import evaluate
 import grpo
 import r1ci
+import runs
 import sft
-from evaluate import summary, table
-from intervals import wilson
+from evaluate import sheet, summary, wilson
+from rollout import Episode, Turn
 from tasks import TASKS
-
-
-def run(script, *arguments, cwd):
-    """What `python script arguments` prints in the folder cwd, and its exit code."""
-    out, err = cwd / "printed.out", cwd / "printed.err"
-    process = start(script.removesuffix(".py"), arguments, out, folder=cwd, errors=err)
-    process.join(300)
-    return SimpleNamespace(returncode=process.exitcode, stdout=out.read_text(), stderr=err.read_text())
 
 
 @pytest.mark.parametrize("script, arguments, words", [
     ("grpo.py", ["--model", "gpt5"], ["unknown model", "tiny"]),
     ("sft.py", ["--model", "nobody/nothing"], ["nobody/nothing", "local folder"]),
     ("evaluate.py", ["--model", "nobody/nothing"], ["nobody/nothing", "local folder"]),
-    ("grpo.py", ["--model", "openai:gpt-4o"], ["no weights", "--teacher"]),
+    ("grpo.py", ["--model", "openai:gpt-4o"], ["no weights", "r1ci.py teach"]),
     ("r1ci.py", ["run", "--model", "gpt5"], ["unknown model", "tiny"]),
     ("grpo.py", ["--tasks", "chess"], ["chess", "r1ci.py tasks"]),
     ("sft.py", ["--levels", "9"], ["levels go from 1", "5"]),
@@ -42,8 +33,9 @@ def run(script, *arguments, cwd):
 ])
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path, monkeypatch, capsys, script, arguments, words):
     monkeypatch.chdir(tmp_path)
+    module = {"grpo.py": grpo, "sft.py": sft, "evaluate.py": evaluate, "r1ci.py": r1ci}[script]
     with pytest.raises(SystemExit) as stop:
-        {"grpo.py": grpo, "sft.py": sft, "evaluate.py": evaluate, "r1ci.py": r1ci}[script].main(arguments)
+        runs.command(lambda: module.main(arguments))
     error = capsys.readouterr().err
     lines = error.strip().splitlines()
     assert stop.value.code == 2 and all(word in lines[-1] for word in words), error
@@ -54,15 +46,23 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, monkeypatch, capsys, sc
 def test_a_folder_that_is_no_model(tmp_path):
     """The same in a process of its own: one line, no traceback."""
     (tmp_path / "stuff").mkdir()
-    result = run("grpo.py", "--model", "./stuff", cwd=tmp_path)
-    assert result.returncode == 2 and "config.json" in result.stderr and "Traceback" not in result.stderr
-    assert len(result.stderr.strip().splitlines()) == 1
+    process = start("grpo", ["--model", "./stuff"], tmp_path / "log", folder=tmp_path)
+    process.join(300)
+    printed = (tmp_path / "log").read_text()
+    assert process.exitcode == 2 and "config.json" in printed and len(printed.strip().splitlines()) == 1
 
 
-def test_help_shows_the_defaults_of_the_model(tmp_path):
-    tiny, large = (" ".join(run("grpo.py", *model, "--help", cwd=tmp_path).stdout.split()) for model in ([], ["--model", "3b"]))
-    assert "(QLoRA: nf4) (default: none)" in tiny and "(QLoRA: nf4) (default: nf4)" in large
-    assert "--lr LR learning rate (default: 0.0005)" in tiny and "--lr LR learning rate (default: 1e-05)" in large
+def test_help_shows_the_defaults_of_the_model(capsys):
+    texts = []
+    for model in ([], ["--model", "3b"]):
+        with pytest.raises(SystemExit) as stop:
+            grpo.main([*model, "--help"])
+        assert stop.value.code == 0
+        texts.append(" ".join(capsys.readouterr().out.split()))
+    tiny, large = texts
+    assert "of the frozen base (default: none)" in tiny and "of the frozen base (default: nf4)" in large
+    assert "--lr LR learning rate (default: 0.0005)" in tiny
+    assert "--lr LR learning rate (default: 1e-05)" in large
 
 
 def test_tasks_command(capsys):
@@ -81,7 +81,6 @@ def test_wilson_intervals():
 
 
 def test_summary_counts(tokenizer):
-    from rollout import Episode, Turn
     code = Turn(0, 1, "", "print(1)", "1", "ok")
     bad = Turn(0, 1, "", "print(", "error", "error")
     end = Turn(1, 2, "")
@@ -93,4 +92,6 @@ def test_summary_counts(tokenizer):
     assert result["accuracy"] == 2 / 3 and result["calls"] == 1.0 and result["code_errors"] == 1 / 3
     assert result["code_on_code_needed"] == 1.0 and result["code_on_text_solvable"] == 0.0
     assert result["stops"] == {"answer": 2, "void": 1, "length": 0, "calls": 0}
-    assert "67%" in table({"now": result}) and "products *" in table({"now": result})
+    single, several = sheet({"now": result}), sheet({"then": result, "now": result})
+    assert "67%" in single and "products*" in single and "web_of_lies " in single
+    assert several.count("67%") == 2 and "products *" in several

@@ -7,52 +7,53 @@ from conftest import build
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
-from tools import export
 import r1ci
 from models import load, save, unwrap
-from runs import Run
+from runs import Run, UserError
+from tools import export
 
-CONFIG = {"dtype": "float32", "quantize": "nf4", "random_weights": False, "layers": None, "seed": 0}
+CONFIG = {"dtype": "float32", "quantize": "nf4", "random_weights": False, "seed": 0}
 
 
 def greedy(policy, prompts):
-    return [policy.generate(torch.tensor([ids]), do_sample=False, max_new_tokens=24, pad_token_id=0)[0].tolist()
-            for ids in prompts]
+    options = {"do_sample": False, "max_new_tokens": 24, "pad_token_id": 0}
+    return [policy.generate(torch.tensor([ids]), **options)[0].tolist() for ids in prompts]
 
 
 @pytest.fixture
 def prompts(chat):
-    return [chat.prompt_ids(text) for text in ("What is 12 times 34?", "Sort: pear, apple.", "Reverse: stream")]
+    questions = ("What is 12 times 34?", "Sort: pear, apple.", "Reverse: stream")
+    return [chat.prompt_ids(question) for question in questions]
 
 
 def test_an_adapter_is_merged_into_unquantised_weights(tmp_path, tokenizer, prompts, capsys):
     base, run, out = tmp_path / "base", tmp_path / "runs/m/grpo", tmp_path / "exported"
     build(tokenizer, "llama").save_pretrained(base)
     tokenizer.save_pretrained(base)
-    policy = get_peft_model(build(tokenizer, "llama"), LoraConfig(r=4, lora_alpha=8, target_modules="all-linear",
-                                                                  task_type="CAUSAL_LM"))
+    settings = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM")
+    policy = get_peft_model(build(tokenizer, "llama"), settings)
     for name, parameter in policy.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.2)
     before = greedy(policy.eval(), prompts)
     Run(run, {"model": str(base), **CONFIG})
     save(policy, tokenizer, run)
-    save(policy, tokenizer, run / "best")
     out.mkdir()  # an empty folder is no obstacle
-    r1ci.main(["export", "--run", str(run / "best"), "--out", str(out)])
+    r1ci.main(["export", "--run", str(run), "--out", str(out)])
     assert "exported" in capsys.readouterr().out and not (tmp_path / "exported.new").exists()
     merged = AutoModelForCausalLM.from_pretrained(out)
     assert greedy(merged, prompts) == before != greedy(AutoModelForCausalLM.from_pretrained(base), prompts)
     expected = unwrap(policy.merge_and_unload()).state_dict()
-    assert all(torch.allclose(expected[name], value, atol=1e-6) for name, value in merged.state_dict().items())
+    assert all(torch.allclose(expected[name], value, atol=1e-6)
+               for name, value in merged.state_dict().items())
     loaded = AutoTokenizer.from_pretrained(out)
     text = "Count the r in strawberry, 12 34.\n```python\nprint(45)\n```"
     assert loaded(text)["input_ids"] == tokenizer(text)["input_ids"]
     assert loaded.chat_template == tokenizer.chat_template
     assert export.export(run, tmp_path / "half", "bfloat16") == "bfloat16"
     config = json.loads((run / "config.json").read_text())
-    (run / "config.json").write_text(json.dumps({**config, "dtype": "auto"}))  # as the pretrained presets have it
-    assert export.export(run, tmp_path / "auto") == "bfloat16"
+    (run / "config.json").write_text(json.dumps({**config, "dtype": "bfloat16"}))
+    assert export.export(run, tmp_path / "as trained") == "bfloat16"
     half = AutoModelForCausalLM.from_pretrained(tmp_path / "half")
     assert {parameter.dtype for parameter in half.parameters()} == {torch.bfloat16}
     assert all(torch.equal(value, expected[name].bfloat16()) or (value - expected[name]).abs().max() < 0.02
@@ -65,21 +66,20 @@ def test_full_parameters_are_exported_as_they_are(tmp_path, tokenizer, prompts):
     save(policy, tokenizer, tmp_path / "run")
     export.export(tmp_path / "run", tmp_path / "out")
     assert greedy(AutoModelForCausalLM.from_pretrained(tmp_path / "out"), prompts) == greedy(policy, prompts)
-    # AutoTokenizer would take it for Qwen's, because it lies beside a model of that kind (see models._tokenizer).
+    # AutoTokenizer would take it for Qwen's, since it lies beside such a model (see models.load_tokenizer).
     loaded = PreTrainedTokenizerFast.from_pretrained(tmp_path / "out")
     assert loaded("12 345")["input_ids"] == tokenizer("12 345")["input_ids"]
 
 
-def test_nothing_is_overwritten(tmp_path, tokenizer, capsys):
+def test_nothing_is_overwritten(tmp_path, tokenizer):
     Run(tmp_path / "run", {"model": "tiny", **CONFIG})
     save(load("tiny", dtype="float32")[0], tokenizer, tmp_path / "run")
     (tmp_path / "used").mkdir()
     (tmp_path / "used/thesis.txt").write_text("the only copy")
-    for arguments, words in ((("run", "used"), "not an empty folder"), (("run", "used/thesis.txt"), "not an empty folder"),
-                             (("nothing", "new"), "holds no policy")):
-        run, out = (str(tmp_path / name) for name in arguments)
-        with pytest.raises(SystemExit) as stop:
-            r1ci.main(["export", "--run", run, "--out", out])
-        error = capsys.readouterr().err
-        assert stop.value.code == 2 and words in error and error.count("\n") == 1
-    assert [path.name for path in (tmp_path / "used").iterdir()] == ["thesis.txt"] and not (tmp_path / "new").exists()
+    for run, out, words in (("run", "used", "not an empty folder"),
+                            ("run", "used/thesis.txt", "not an empty folder"),
+                            ("nothing", "new", "holds no policy")):
+        with pytest.raises(UserError, match=words):
+            r1ci.main(["export", "--run", str(tmp_path / run), "--out", str(tmp_path / out)])
+    assert [path.name for path in (tmp_path / "used").iterdir()] == ["thesis.txt"]
+    assert not (tmp_path / "new").exists()

@@ -4,19 +4,21 @@ import pytest
 import torch
 from conftest import build
 
+from batches import micro_batches, pad
 from grpo import group_advantages, policy_loss
-from models import HeadLogprobs, score, token_logprobs, unwrap
-from sft import masked_cross_entropy, micro_batches, pad
+from models import score, token_logprobs, unwrap
+from sft import masked_cross_entropy
 
 
 def f64(values):
     return torch.tensor(values, dtype=torch.float64)
 
 
-# ------------------------------------------------------------------------------------------------------- advantages
+# ------------------------------------------------------------------------------------------------ advantages
 def test_advantages_by_hand():
     rewards, groups = f64([1, 0, 0, 1, 3, 1]), torch.tensor([7, 7, 7, 7, 2, 2])
-    expected = np.array([0.5, -0.5, -0.5, 0.5, 1, -1]) / np.array([np.std([1, 0, 0, 1], ddof=1)] * 4 + [2 ** 0.5] * 2)
+    stds = np.array([np.std([1, 0, 0, 1], ddof=1)] * 4 + [2 ** 0.5] * 2)
+    expected = np.array([0.5, -0.5, -0.5, 0.5, 1, -1]) / stds
     assert torch.allclose(group_advantages(rewards, groups), torch.tensor(expected))
     assert torch.equal(group_advantages(rewards, groups, scale=False), f64([0.5, -0.5, -0.5, 0.5, 1, -1]))
 
@@ -32,12 +34,13 @@ def test_groups_are_independent_of_order():
     torch.manual_seed(0)
     rewards, groups = torch.randn(40, dtype=torch.float64), torch.arange(40) % 8
     order = torch.randperm(40)
-    assert torch.allclose(group_advantages(rewards, groups)[order], group_advantages(rewards[order], groups[order]))
+    assert torch.allclose(group_advantages(rewards, groups)[order],
+                          group_advantages(rewards[order], groups[order]))
     for group in range(8):
         assert abs(group_advantages(rewards, groups)[groups == group].sum()) < 1e-12
 
 
-# ------------------------------------------------------------------------------------------------------ policy loss
+# ----------------------------------------------------------------------------------------------- policy loss
 def reference_loss(logprobs, old, advantages, mask, low, high, ref, kl_coef, aggregate, max_length):
     """The objective written with loops over numpy floats."""
     per_sequence, tokens = [], 0
@@ -66,13 +69,15 @@ def test_policy_loss_against_loops(aggregate):
     advantages, mask = np.array([1.0, -0.5, 2.0, -1.0]), rng.random((4, 7)) < 0.6
     mask[3] = False  # a sequence without trained tokens
     expected = reference_loss(logprobs, old, advantages, mask, 0.2, 0.28, ref, 0.05, aggregate, 16)
-    loss, stats = policy_loss(*map(torch.tensor, (logprobs, old, advantages, mask)), clip_low=0.2, clip_high=0.28,
-                              ref_logprobs=torch.tensor(ref), kl_coef=0.05, aggregate=aggregate, max_length=16)
+    loss, stats = policy_loss(*map(torch.tensor, (logprobs, old, advantages, mask)), clip_low=0.2,
+                              clip_high=0.28, ref_logprobs=torch.tensor(ref), kl_coef=0.05,
+                              aggregate=aggregate, max_length=16)
     assert loss.item() == pytest.approx(expected, abs=1e-12)
     assert stats["tokens"] == mask.sum()
-    per_token, _ = policy_loss(*map(torch.tensor, (logprobs, old, advantages[:, None] * np.ones((4, 7)), mask)),
-                               clip_high=0.28, ref_logprobs=torch.tensor(ref), kl_coef=0.05, aggregate=aggregate,
-                               max_length=16)
+    repeated = advantages[:, None] * np.ones((4, 7))
+    per_token, _ = policy_loss(*map(torch.tensor, (logprobs, old, repeated, mask)), clip_high=0.28,
+                               ref_logprobs=torch.tensor(ref), kl_coef=0.05,
+                               aggregate=aggregate, max_length=16)
     assert per_token.item() == pytest.approx(expected, abs=1e-12)
 
 
@@ -82,7 +87,8 @@ def test_micro_batches_add_up_to_the_step():
     advantages, mask = torch.randn(6, dtype=torch.float64), torch.rand(6, 5) < 0.7
     for aggregate, normalizer in (("sequence", 6), ("token", int(mask.sum())), ("constant", 6)):
         whole, _ = policy_loss(logprobs, old, advantages, mask, aggregate=aggregate, max_length=5)
-        parts = sum(policy_loss(logprobs[i], old[i], advantages[i], mask[i], aggregate=aggregate, max_length=5,
+        parts = sum(policy_loss(logprobs[i], old[i], advantages[i], mask[i], aggregate=aggregate,
+                                max_length=5,
                                 normalizer=normalizer)[0] for i in (slice(0, 1), slice(1, 4), slice(4, 6)))
         assert parts.item() == pytest.approx(whole.item(), abs=1e-12)
 
@@ -90,8 +96,8 @@ def test_micro_batches_add_up_to_the_step():
 def test_masked_places_do_nothing_even_when_absurd():
     logprobs = torch.tensor([[-1.0, -800.0, -2.0]], dtype=torch.float64, requires_grad=True)
     old = f64([[-1.0, 0.0, -2.0]])
-    loss, _ = policy_loss(logprobs, old, f64([1.0]), torch.tensor([[1, 0, 1]]), ref_logprobs=f64([[-1.0, 900.0, -2.0]]),
-                          kl_coef=0.1)
+    loss, _ = policy_loss(logprobs, old, f64([1.0]), torch.tensor([[1, 0, 1]]),
+                          ref_logprobs=f64([[-1.0, 900.0, -2.0]]), kl_coef=0.1)
     loss.backward()
     assert loss.item() == pytest.approx(-1.0)
     assert logprobs.grad.tolist() == [[-0.5, 0.0, -0.5]]
@@ -100,12 +106,14 @@ def test_masked_places_do_nothing_even_when_absurd():
 def test_all_masked_batch_gives_zero_not_nan():
     logprobs = torch.zeros(2, 3, requires_grad=True)
     for aggregate in ("sequence", "token", "constant"):
-        loss, _ = policy_loss(logprobs, torch.zeros(2, 3), torch.ones(2), torch.zeros(2, 3), aggregate=aggregate)
+        loss, _ = policy_loss(logprobs, torch.zeros(2, 3), torch.ones(2), torch.zeros(2, 3),
+                              aggregate=aggregate)
         loss.backward()
         assert loss.item() == 0 and (logprobs.grad == 0).all()
 
 
-@pytest.mark.parametrize("advantage, ratio, moves", [(1, 1.5, False), (1, 0.5, True), (-1, 0.5, False), (-1, 1.5, True)])
+@pytest.mark.parametrize("advantage, ratio, moves", [(1, 1.5, False), (1, 0.5, True), (-1, 0.5, False),
+                                                     (-1, 1.5, True)])
 def test_clipping_stops_the_gradient_on_the_right_side(advantage, ratio, moves):
     logprobs = torch.log(f64([[ratio]])).requires_grad_()
     loss, stats = policy_loss(logprobs, f64([[0.0]]), f64([float(advantage)]), torch.ones(1, 1))
@@ -119,44 +127,13 @@ def test_unknown_aggregate_is_refused():
         policy_loss(torch.zeros(1, 1), torch.zeros(1, 1), torch.zeros(1), torch.ones(1, 1), aggregate="mean")
 
 
-# --------------------------------------------------------------------------------------------------- LM head and loss
-@pytest.mark.parametrize("with_bias", [True, False])
-@pytest.mark.parametrize("chunk", [2, 100])
-def test_head_logprobs_has_the_gradient_of_its_formula(with_bias, chunk):
-    torch.manual_seed(0)
-    states, weight, bias = (torch.randn(*shape, dtype=torch.float64, requires_grad=True) for shape in ((5, 3), (7, 3), (7,)))
-    bias, ids = bias if with_bias else None, torch.tensor([0, 6, 3, 3, 1])
-
-    def fused(states, weight, bias):
-        return HeadLogprobs.apply(states, weight, bias, ids, 0.7, torch.float64, chunk, False)[0]
-
-    inputs = (states, weight, bias)
-    expected = token_logprobs(torch.nn.functional.linear(states, weight, bias), ids, 0.7)[0]
-    assert torch.allclose(fused(*inputs), expected)
-    assert torch.autograd.gradcheck(fused, inputs)
-    frozen = (states, weight.detach(), bias.detach() if with_bias else None)  # LoRA: the head is not trained
-    fused(*frozen).sum().backward()
-    assert torch.allclose(states.grad, torch.autograd.grad(expected.sum(), states)[0])
-
-
-def test_head_logprobs_multiplied_in_bfloat16_stay_near_and_add_up_in_float32():
-    torch.manual_seed(0)
-    states, weight = torch.randn(600, 64, requires_grad=True), torch.randn(200, 64, requires_grad=True)
-    ids, grads = torch.randint(200, (600,)), []
-    for dtype in (torch.float32, torch.bfloat16):
-        logprobs, entropy = HeadLogprobs.apply(states, weight, None, ids, 1.0, dtype, 50, True)
-        assert logprobs.dtype == entropy.dtype == torch.float32 and not entropy.requires_grad and (entropy > 0).all()
-        grads.append(torch.autograd.grad(logprobs.sum(), (states, weight)))
-    for exact, near in zip(*grads):
-        assert near.dtype == torch.float32 and 0 < (exact - near).norm() < 0.01 * exact.norm()
-
-
-# ---------------------------------------------------------------------------------------------------- cross-entropy
+# --------------------------------------------------------------------------------------------- cross-entropy
 def test_masked_cross_entropy_by_hand():
     torch.manual_seed(0)
     logits, ids = torch.randn(2, 4, 5, dtype=torch.float64), torch.randint(5, (2, 4))
     mask = torch.tensor([[1, 0, 1, 1], [0, 1, 0, 0]])  # the first token of row 0 can never be trained
-    expected = -sum(torch.log_softmax(logits[b, t - 1], -1)[ids[b, t]] for b, t in ((0, 2), (0, 3), (1, 1))) / 3
+    trained = ((0, 2), (0, 3), (1, 1))
+    expected = -sum(torch.log_softmax(logits[b, t - 1], -1)[ids[b, t]] for b, t in trained) / 3
     assert masked_cross_entropy(logits, ids, mask).item() == pytest.approx(expected.item(), abs=1e-12)
     assert masked_cross_entropy(logits, ids, torch.zeros_like(mask)).item() == 0
 
@@ -173,28 +150,50 @@ def test_token_logprobs_temperature_and_entropy():
     assert token_logprobs(impossible, torch.tensor([[0]]))[1].item() == 0
 
 
-# ----------------------------------------------------------------------------------------------------------- scoring
+# --------------------------------------------------------------------------------------------------- scoring
+def naive_score(policy, ids, mask, temperature=1.0):
+    """What `score` computes, from the full logits."""
+    logprobs, entropy = token_logprobs(policy(input_ids=ids).logits[:, :-1], ids[:, 1:], temperature)
+    trained = mask.clone().index_fill_(1, torch.tensor([0]), 0)
+    return [torch.nn.functional.pad(values, (1, 0)) * trained for values in (logprobs, entropy)]
+
+
+def gradients_of(policy, logprobs):
+    policy.zero_grad()
+    (logprobs * torch.arange(logprobs.shape[1])).sum().backward()
+    return [p.grad.clone() for p in policy.parameters() if p.requires_grad]
+
+
+@pytest.mark.parametrize("head", ["trained", "frozen"])  # with LoRA it is not trained
 @pytest.mark.parametrize("kind", ["qwen2", "llama"])
 @pytest.mark.parametrize("chunk", [3, 1000])
-def test_score_equals_the_naive_way(tokenizer, kind, chunk):
+def test_score_equals_the_naive_way(tokenizer, kind, chunk, head):
     policy = build(tokenizer, kind)
+    policy.get_output_embeddings().requires_grad_(head == "trained")
     torch.manual_seed(1)
     ids, mask = torch.randint(len(tokenizer), (3, 12)), (torch.rand(3, 12) < 0.5).long()
+    ids[:, :4], mask[:, :4] = ids[0, :4], 0  # a prompt that all share
+    expected, found = naive_score(policy, ids, mask, 0.7), score(policy, ids, mask, 0.7, chunk)
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(expected, found, strict=True))
+    assert found[0].abs().max() > 1 and (found[1] > 0).any() and not found[1].requires_grad
+    for a, b in zip(gradients_of(policy, expected[0]), gradients_of(policy, found[0]), strict=True):
+        assert torch.allclose(a, b, atol=1e-4)
 
-    def naive():
-        logprobs, entropy = token_logprobs(policy(input_ids=ids).logits[:, :-1], ids[:, 1:], 0.7)
-        return (torch.nn.functional.pad(values, (1, 0)) * mask.clone().index_fill_(1, torch.tensor([0]), 0)
-                for values in (logprobs, entropy))
 
-    grads = []
-    for logprobs, entropy in (naive(), score(policy, ids, mask, 0.7, chunk)):
-        policy.zero_grad()
-        (logprobs * torch.arange(12)).sum().backward()
-        grads.append([p.grad.clone() for p in policy.parameters()])
-        last = logprobs, entropy
-    for a, b in zip(naive(), last):
-        assert torch.allclose(a, b, atol=1e-5)
-    assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(*grads))
+def test_score_multiplied_in_bfloat16_stays_near_and_adds_up_in_float32(tokenizer):
+    policy = build(tokenizer)
+    torch.manual_seed(1)
+    ids, mask, results = torch.randint(len(tokenizer), (3, 60)), (torch.rand(3, 60) < 0.5).long(), []
+    for mixed in (False, True):
+        unwrap(policy).mixed_precision = mixed
+        logprobs, entropy = score(policy, ids, mask, chunk=50)
+        assert logprobs.dtype == entropy.dtype == torch.float32 and not entropy.requires_grad
+        assert (entropy[:, 1:][mask[:, 1:].bool()] > 0).all()
+        results.append((logprobs, gradients_of(policy, logprobs)))
+    (exact, exact_grads), (near, near_grads) = results
+    assert 0 < (exact - near).abs().max() < 0.02
+    for a, b in zip(exact_grads, near_grads, strict=True):
+        assert b.dtype == torch.float32 and (a - b).norm() < 0.03 * a.norm()
 
 
 def test_score_does_not_see_padding(tokenizer):
@@ -221,14 +220,16 @@ def test_micro_batches_cover_everything_within_budget():
     assert all(len(group) == 1 or len(group) * max(lengths[i] for i in group) <= 100 for group in groups)
 
 
-def test_micro_batches_of_families_hold_one_family_each():
-    def named(prompt):
-        return [(name, prompt) for name in "abbabc"]
+def test_micro_batches_of_shared_prompts_hold_one_prompt_each():
+    def prompts(length):
+        return [(ord(name), *[0] * (length - 1)) for name in "abbabc"]
 
     lengths = [30, 10, 50, 12, 31, 9]
-    groups = micro_batches(lengths, 100, named(60))
-    assert groups == [[2, 4], [1], [0, 3], [5]]  # the family with the longest first; 3 x 50 would be too many
-    assert micro_batches(lengths, 1000, named(60)) == [[2, 4, 1], [0, 3], [5]]
-    assert micro_batches(lengths, 1000, named(25)) == [[2, 4], [1], [0, 3], [5]]  # 19 + 40 places of padding are more
-    assert micro_batches(lengths, 1000, named(10)) == [[2], [4], [1], [0], [3], [5]]
+    groups = micro_batches(lengths, 100, prompts(60))
+    assert groups == [[2, 4], [1], [0, 3], [5]]  # the prompt with the longest first; 3 x 50 would be too many
+    assert micro_batches(lengths, 1000, prompts(60)) == [[2, 4, 1], [0, 3], [5]]
+    # 19 + 40 places of padding are more than a prompt of 25
+    assert micro_batches(lengths, 1000, prompts(25)) == [[2, 4], [1], [0, 3], [5]]
+    assert micro_batches(lengths, 1000, prompts(10)) == [[2], [4], [1], [0], [3], [5]]
+    assert micro_batches(lengths, 1000, prompts(60), chosen=[1, 4, 0]) == [[4, 1], [0]]
     assert micro_batches([], 10, []) == []

@@ -9,8 +9,9 @@ from peft import LoraConfig, get_peft_model
 import evaluate
 import models
 import sft
-from flags import parse_levels
-from models import ModelError, load, preset, run_name, save, score
+from batches import Trainer, trained_parameters
+from models import load, save, score
+from runs import PRESETS, UserError, parse_levels, preset, run_name
 
 
 def test_a_saved_policy_comes_back_token_for_token(tmp_path, tokenizer, conversations):
@@ -36,7 +37,7 @@ def test_words_look_the_same_with_and_without_a_space(tokenizer):
     assert tokenizer(" strawberry")["input_ids"][1:] == word and tokenizer(" 45")["input_ids"][1:] == number
 
 
-@pytest.mark.parametrize("model", models.PRESETS)
+@pytest.mark.parametrize("model", PRESETS)
 def test_presets_say_the_same_things(model):
     assert set(preset(model)) - {"hub"} == set(preset("tiny")) - {"hub"}
     for part in ("sft", "rl"):
@@ -48,9 +49,9 @@ def test_presets_say_the_same_things(model):
 def test_names_of_models(tmp_path):
     assert run_name("Qwen/Qwen2.5-3B") == "Qwen--Qwen2.5-3B" and run_name(str(tmp_path)) == tmp_path.name
     for name in ("nothing", "./nothing", "a/b/c"):
-        with pytest.raises(ModelError, match="unknown model"):
+        with pytest.raises(UserError, match="unknown model"):
             preset(name)
-    with pytest.raises(ModelError, match="config.json"):
+    with pytest.raises(UserError, match="config.json"):
         preset(str(tmp_path))
 
 
@@ -63,29 +64,47 @@ def test_levels():
 
 def test_random_weights_have_the_shape_of_the_preset():
     policy, _ = load("3b", random_weights=True, layers=1, dtype="bfloat16", device="meta", trainable=False)
-    full = sum(p.numel() for p in policy.parameters()) + 35 * sum(p.numel() for p in policy.model.layers.parameters())
-    assert abs(full / 3.09e9 - 1) < 0.01  # the published size
-    with pytest.raises(ModelError, match="shapes"):
+    everything, layer = (sum(p.numel() for p in part.parameters()) for part in (policy, policy.model.layers))
+    assert abs((everything + 35 * layer) / 3.09e9 - 1) < 0.01  # the published size
+    with pytest.raises(UserError, match="shapes"):
         load("org/name", random_weights=True)
 
 
-def test_a_hub_out_of_reach_is_noticed_at_once(monkeypatch):
-    import socket
-    import time
-    monkeypatch.setattr(models, "getproxies", dict)
-    monkeypatch.setattr(models.constants, "HF_HUB_OFFLINE", False)
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        server.listen()
-        monkeypatch.setattr(models.constants, "ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
-        assert models.hub_reachable()
-    assert not models.hub_reachable()
-    began = time.perf_counter()
-    with pytest.raises(ModelError, match="nobody/nothing.*local folder"):
+class Shelf:
+    """A loader: what is on this machine, and what only the hub has."""
+
+    def __init__(self, here=(), hub=()):
+        self.here = here
+        self.hub = hub
+        self.asked = []
+
+    def from_pretrained(self, source, local_files_only, **options):
+        self.asked.append("here" if local_files_only else "hub")
+        if source in (self.here if local_files_only else self.hub):
+            return source, options
+        raise OSError(f"no {source} {self.asked[-1]}\nand more lines")
+
+
+def test_what_is_on_this_machine_is_loaded_without_network(tmp_path):
+    shelf = Shelf(here=("org/name",), hub=("org/name", "org/other"))
+    assert models.from_hub(shelf, "org/name", dtype=1) == ("org/name", {"dtype": 1})
+    assert shelf.asked == ["here"]
+    assert models.from_hub(shelf, "org/other") == ("org/other", {})
+    assert shelf.asked == ["here", "here", "hub"]
+    for source, asked, reason in (("nobody/nothing", ["here", "hub"], "no nobody/nothing hub"),
+                                  (str(tmp_path), ["here"], f"no {tmp_path} here")):
+        shelf.asked.clear()
+        with pytest.raises(UserError) as error:
+            models.from_hub(shelf, source)
+        assert shelf.asked == asked  # a folder is never looked for in the network
+        assert str(error.value) == (f"cannot load {source!r}: {reason} (no network? give --model a local "
+                                    "folder, or tiny)")
+
+
+def test_an_unknown_hub_model_is_one_clear_line():
+    with pytest.raises(UserError, match="nobody/nothing.*local folder") as error:
         load("nobody/nothing")
-    assert time.perf_counter() - began < 5
-    monkeypatch.setattr(models, "getproxies", lambda: {"http": "http://proxy:3128"})
-    assert models.hub_reachable()
+    assert "\n" not in str(error.value)
 
 
 def test_settings_of_another_preset(tmp_path, tokenizer):
@@ -93,7 +112,8 @@ def test_settings_of_another_preset(tmp_path, tokenizer):
     build(tokenizer, "llama").save_pretrained(tmp_path)
     assert preset(str(tmp_path), "3b") == {**preset("3b"), "hub": str(tmp_path)}
     args = sft.parse(["--model", str(tmp_path), "--preset", "smollm2"])
-    assert args.lora_rank == 0 and args.rollout_weights == "merged" and args.lr == preset("smollm2")["sft"]["lr"]
+    assert args.lora_rank == 0 and args.rollout_weights == "merged"
+    assert args.lr == preset("smollm2")["sft"]["lr"]
     assert sft.parse(["--model", str(tmp_path)]).lora_rank == preset(str(tmp_path))["lora_rank"] > 0
 
 
@@ -110,10 +130,12 @@ def test_trained_weights_stay_float32_whatever_they_are_multiplied_in(tmp_path, 
         found[dtype] = logprobs.detach(), [p.grad for p in policy.parameters()]
     (exact, gradients), (near, others) = found.values()
     assert 0 < (exact - near).abs().max() < 0.05 and near.dtype == torch.float32
-    assert all(g.dtype == torch.float32 and (g - h).norm() < 0.1 * g.norm() for g, h in zip(gradients, others))
+    assert all(g.dtype == torch.float32 and (g - h).norm() < 0.1 * g.norm()
+               for g, h in zip(gradients, others))
     weight = policy.model.layers[0].mlp.up_proj.weight
     before = weight.detach().clone()
-    sft.train_step(policy, sft.make_optimizers(policy, "adamw", 1e-6), [(ids[0].tolist(), [1] * 20)], 100, 1e-6)
+    trainer = Trainer(trained_parameters(policy), 1e-6, micro_tokens=100)
+    sft.train_step(policy, trainer, [(ids[0].tolist(), [1] * 20)], 1e-6)
     assert (weight != before).float().mean() > 0.9  # bfloat16 would have rounded nearly all of it away
     frozen, _ = load(str(tmp_path), dtype="bfloat16", trainable=False)
     assert all(p.dtype == torch.bfloat16 for p in frozen.parameters())
@@ -124,26 +146,34 @@ def test_a_shared_prompt_is_read_once_with_the_same_result(tokenizer, monkeypatc
     """Log-probabilities and gradients, of rows that start alike (and of rows that do not)."""
     policy = build(tokenizer, kind.split()[0]).double()
     if "lora" in kind:
-        policy = get_peft_model(policy, LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False)).double()
+        settings = LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False)
+        policy = get_peft_model(policy, settings).double()
     ids = torch.randint(3, len(tokenizer), (4, 60), generator=torch.Generator().manual_seed(0))
     ids[:, :40] = ids[0, :40]
     mask = (torch.rand(4, 60, generator=torch.Generator().manual_seed(1)) < 0.5).long()
     mask[:, :35] = 0
     mask[2] = 0
+    first = int(mask.any(0).nonzero()[0])  # the first trained token; the one before it predicts it
+    early = mask.clone()
+    early[1, 2] = 1  # so only one token stands before all that predict
     other = ids.clone()
     other[3, 0] += 1
     read = []
-    monkeypatch.setattr(type(models.backbone(policy)), "forward", watched(type(models.backbone(policy)).forward, read))
-    for rows, places in ((ids, 34 + 4 * 26), (other, 4 * 60), (ids[:1], 60)):
+    model = type(models.backbone(policy))
+    monkeypatch.setattr(model, "forward", watched(model.forward, read))
+    for rows, trained, tokens in ((ids, mask, [first - 1, 4 * (61 - first)]), (ids, early, [1, 4 * 59]),
+                                  (other, mask, [4 * 60]), (ids[:1], mask[:1], [60])):
         results = []
-        for shortest in (10, 1000):
-            monkeypatch.setattr(models, "SHORTEST_SHARED", shortest)
-            policy.zero_grad()
-            read.clear()
-            logprobs, entropy = models.score(policy, rows, mask[:len(rows)])
-            (logprobs * torch.linspace(-1, 1, 60)).sum().backward()
-            results.append([logprobs.detach(), entropy, *(p.grad for p in policy.parameters() if p.grad is not None)])
-            assert sum(read) == (places if shortest == 10 else rows.numel())
+        for shared in (models.shared_prefix, lambda ids, mask: 0):
+            with monkeypatch.context() as patch:
+                patch.setattr(models, "shared_prefix", shared)
+                policy.zero_grad()
+                read.clear()
+                logprobs, entropy = score(policy, rows, trained)
+                (logprobs * torch.linspace(-1, 1, 60)).sum().backward()
+            assert read == (tokens if shared is models.shared_prefix else [rows.numel()])
+            gradients = [p.grad for p in policy.parameters() if p.grad is not None]
+            results.append([logprobs.detach(), entropy, *gradients])
         assert len(results[0]) == len(results[1]) > 10
         for a, b in zip(*results):
             assert (a - b).abs().max() <= 1e-5 * b.abs().max()  # some parts are in float32 in any model
@@ -151,21 +181,36 @@ def test_a_shared_prompt_is_read_once_with_the_same_result(tokenizer, monkeypatc
 
 def test_what_rows_share_ends_before_anything_is_predicted():
     ids = torch.tensor([[5, 6, 7, 8, 9], [5, 6, 7, 8, 1]])
-    for mask, shared in (([0, 0, 0, 0, 1], 3), ([0, 0, 1, 0, 1], 1), ([0, 1, 0, 0, 0], 0), ([0, 0, 0, 0, 0], 0)):
+    for mask, shared in (("00001", 3), ("00101", 1), ("01000", 0), ("00000", 0)):
+        mask = [int(digit) for digit in mask]
         assert models.shared_prefix(ids, torch.tensor([mask, [0] * 5])) == shared
     assert models.shared_prefix(torch.tensor([[1, 2, 3], [2, 2, 3]]), torch.ones(2, 3)) == 0
 
 
-def test_with_gradient_checkpointing_rows_are_read_whole(tokenizer, monkeypatch):
-    monkeypatch.setattr(models, "SHORTEST_SHARED", 2)
-    policy, ids, mask = build(tokenizer), torch.ones(3, 12, dtype=torch.long), torch.ones(3, 12)
-    mask[:, :8] = 0
-    expected, _ = models.score(policy, ids, mask)
+@pytest.mark.parametrize("rank", [0, 4])
+def test_with_gradient_checkpointing_rows_are_read_whole(tokenizer, monkeypatch, rank):
+    """Only where layers are run again: in training mode. The same model in eval mode shares."""
+    policy = build(tokenizer)
     policy.gradient_checkpointing_enable({"use_reentrant": False})
-    policy.train()
-    logprobs, _ = models.score(policy, ids, mask)
-    assert not models.can_share(models.backbone(policy)) and torch.allclose(logprobs, expected, atol=1e-5)
+    if rank:
+        policy = get_peft_model(policy, LoraConfig(r=rank, target_modules="all-linear"))
+    ids, mask = torch.ones(3, 12, dtype=torch.long), torch.ones(3, 12)
+    mask[:, :8] = 0
+    model = type(models.backbone(policy))
+    read = []
+    monkeypatch.setattr(model, "forward", watched(model.forward, read))
+    expected, _ = score(policy.eval(), ids, mask)
+    assert read == [7, 3 * 5]
+    expected.sum().backward()
+    gradients = [p.grad.clone() for p in policy.parameters() if p.grad is not None]
+    policy.zero_grad()
+    read.clear()
+    logprobs, _ = score(policy.train(), ids, mask)
+    assert read == [3 * 12] and torch.allclose(logprobs, expected, atol=1e-5)
     logprobs.sum().backward()
+    found = [p.grad for p in policy.parameters() if p.grad is not None]
+    assert len(found) == len(gradients) > 10
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(found, gradients))
 
 
 def test_adapters_and_full_weights_are_not_mixed(tmp_path, tokenizer):
@@ -176,21 +221,21 @@ def test_adapters_and_full_weights_are_not_mixed(tmp_path, tokenizer):
         folder = tmp_path / f"rank{first}"
         folder.mkdir()
         save(*load(str(tmp_path / "base"), dtype="float32", lora_rank=first), folder)
-        with pytest.raises(ModelError, match=word):
+        with pytest.raises(UserError, match=word):
             load(str(tmp_path / "base"), checkpoint_folder=folder, dtype="float32", lora_rank=second)
         for trainable in (True, False):
-            load(str(tmp_path / "base"), checkpoint_folder=folder, dtype="float32", lora_rank=first, trainable=trainable)
+            load(str(tmp_path / "base"), checkpoint_folder=folder, dtype="float32", lora_rank=first,
+                 trainable=trainable)
 
 
 def test_a_run_knows_its_model(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "some/best").mkdir(parents=True)
+    (tmp_path / "some").mkdir()
     (tmp_path / "some/config.json").write_text(json.dumps({"model": "3b", "preset": None}))
-    for run in ("some", "some/best"):
-        args = evaluate.parse(["--run", run])
-        assert args.model == "3b" and args.style == "full" and args.turn_tokens == preset("3b")["turn_tokens"]
+    args = evaluate.parse(["--run", "some"])
+    assert args.model == "3b" and args.style == "full" and args.turn_tokens == preset("3b")["turn_tokens"]
     assert evaluate.parse(["--run", "some", "--model", "3b", "--preset", "tiny"]).preset == "tiny"
-    with pytest.raises(ModelError, match="a policy of --model 3b, not of tiny"):
+    with pytest.raises(UserError, match="a policy of --model 3b, not of tiny"):
         evaluate.parse(["--run", "some", "--model", "tiny"])
     assert evaluate.parse([]).model == "tiny" and evaluate.parse(["--run", "nowhere"]).model == "tiny"
     (tmp_path / "some/config.json").write_text(json.dumps({"model": "org/name", "preset": "smollm2"}))
@@ -199,5 +244,5 @@ def test_a_run_knows_its_model(tmp_path, monkeypatch):
     (tmp_path / "copy").mkdir()
     (tmp_path / "copy/config.json").write_text("{}")
     assert evaluate.parse(["--run", "some", "--model", "copy"]).model == "copy"  # of what is not here
-    with pytest.raises(ModelError, match="not of 3b"):
+    with pytest.raises(UserError, match="not of 3b"):
         evaluate.parse(["--run", "some", "--model", "3b"])

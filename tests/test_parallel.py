@@ -8,8 +8,9 @@ from test_training import numbers
 
 from runs import read_jsonl
 
-RL = ["--tasks", "count_bits,products", "--questions", 3, "--samples", 3, "--turn-tokens", 12, "--eval-questions", 0,
-      "--init", "base", "--lr", "1e-3", "--reward", "chance", "--kl", "0.1", "--minibatches", 2, "--steps", 2]
+RL = ["--tasks", "count_bits,products", "--questions", 3, "--samples", 3, "--turn-tokens", 12,
+      "--eval-questions", 0, "--init", "base", "--lr", "1e-3", "--reward", "chance", "--kl", "0.1",
+      "--epochs", 2, "--steps", 2]
 SFT = ["--batch", 5, "--per-task", 4, "--steps", 2, "--optimizer", "adamw", "--lr", "1e-3"]
 
 
@@ -30,7 +31,8 @@ def test_two_processes_make_the_step_of_one(tmp_path, module, arguments):
             for rank in ranks]
     finish(both, tmp_path)
     finish([start(module, [*arguments, "--out", tmp_path / "one"], tmp_path / "one.log")], tmp_path)
-    one, two = (torch.load(tmp_path / name / "trainer.pt", weights_only=True)["parameters"] for name in ("one", "two"))
+    one, two = (torch.load(tmp_path / name / "trainer.pt", weights_only=True)["parameters"]
+                for name in ("one", "two"))
     assert one.keys() == two.keys() and all(torch.allclose(one[name], two[name], atol=2e-5) for name in one)
     for a, b in zip(numbers(tmp_path / "one"), numbers(tmp_path / "two"), strict=True):
         rates = {"tokens_per_second"}

@@ -1,40 +1,47 @@
-"""The whole way through the commands, with few steps: warm start, RL, evaluation, asking."""
+"""The whole way through the commands, with few steps: warm start, RL, evaluation, report, asking."""
+import copy
 import json
 
 import pytest
-from conftest import build
-from test_cli import run
+from conftest import build, start
 
+import grpo
+import models
 from models import exists
 from runs import read_jsonl
 
-EVERY_STEP = {"step", "reward", "accuracy", "dead_groups", "stop_answer", "stop_void", "stop_length", "stop_calls",
-              "turns_over_6", "calls", "code_share", "code_errors", "entropy", "kl", "clip_share", "logprob_error",
-              "grad_norm", "loss", "tokens_per_second", "seconds_rollout", "seconds_sandbox", "seconds_training"}
+EVERY_STEP = {"step", "reward", "accuracy", "dead_groups", "stop_answer", "stop_void", "stop_length",
+              "stop_calls", "turns_over_6", "calls", "code_share", "code_errors", "entropy", "kl",
+              "clip_share", "logprob_error", "grad_norm", "loss", "tokens_per_second", "seconds_rollout",
+              "seconds_sandbox", "seconds_training"}
 
 
-def ok(*arguments, cwd):
-    result = run(*arguments, cwd=cwd)
-    assert result.returncode == 0, result.stderr[-2000:]
-    return result.stdout
+def ok(script, *arguments, cwd):
+    """What `python script arguments` prints in the folder cwd, where it must succeed."""
+    out, errors = cwd / "printed.out", cwd / "printed.err"
+    process = start(script.removesuffix(".py"), arguments, out, folder=cwd, errors=errors)
+    process.join(300)
+    assert process.exitcode == 0, errors.read_text()[-2000:]
+    return out.read_text()
 
 
 def test_tiny_from_nothing_to_an_answer(tmp_path):
     ok("sft.py", "--steps", 6, "--per-task", 8, cwd=tmp_path)
     records = read_jsonl(tmp_path / "runs/tiny/sft/data.jsonl")
     assert 40 < len(records) <= 64 and all(r["messages"][-1]["role"] == "assistant" for r in records)
-    out = ok("grpo.py", "--steps", 2, "--questions", 2, "--samples", 2, "--eval-questions", 16, "--reward", "shaped",
-             cwd=tmp_path)
+    out = ok("grpo.py", "--steps", 2, "--questions", 2, "--samples", 2, "--eval-questions", 16, "--reward",
+             "shaped", cwd=tmp_path)
     assert "after SFT" in out and "after GRPO" in out and "code used, code-needed tasks" in out
     folder = tmp_path / "runs/tiny/grpo"
     metrics = read_jsonl(folder / "metrics.jsonl")
     assert len(metrics) == 2 and all(set(line) >= EVERY_STEP for line in metrics)
     episode = read_jsonl(folder / "episodes.jsonl")[0]
     assert len(episode["ids"]) == len(episode["mask"]) == len(episode["logprobs"]) and "advantage" in episode
-    assert all("{{data}}" not in (run / "report.html").read_text() for run in (folder, tmp_path / "runs/tiny/sft"))
-    assert '"after GRPO"' in (folder / "report.html").read_text()
-    assert json.loads((folder / "eval.json").read_text())["after GRPO"]["questions"] == 16
+    assert json.loads((folder / "before-after.json").read_text())["after GRPO"]["questions"] == 16
     assert json.loads((folder / "config.json").read_text())["reward"] == "shaped" and exists(folder)
+    ok("r1ci.py", "report", "runs/tiny/sft", "runs/tiny/grpo", cwd=tmp_path)
+    page = (folder / "report.html").read_text()
+    assert "{{data}}" not in page and '"after GRPO"' in page
     assert "after SFT" not in ok("evaluate.py", "--questions", 8, cwd=tmp_path)
     first = ok("evaluate.py", "--questions", 8, "--run", "runs/tiny/sft", cwd=tmp_path)
     assert first == ok("evaluate.py", "--questions", 8, "--run", "runs/tiny/sft", cwd=tmp_path)
@@ -43,25 +50,26 @@ def test_tiny_from_nothing_to_an_answer(tmp_path):
 
 @pytest.mark.parametrize("lora_rank", [4, 0])
 def test_a_llama_folder_whose_pad_is_its_end_of_turn(tmp_path, tokenizer, lora_rank):
-    import copy
     tokenizer = copy.deepcopy(tokenizer)
     tokenizer.pad_token = tokenizer.eos_token
     build(tokenizer, "llama").save_pretrained(tmp_path / "llama")
     tokenizer.save_pretrained(tmp_path / "llama")
-    common = ["--model", "llama", "--lora-rank", lora_rank, "--tasks", "products", "--levels", 1, "--style", "short"]
+    common = ["--model", "llama", "--lora-rank", lora_rank, "--tasks", "products", "--levels", 1]
     out = ok("sft.py", *common, "--steps", 12, "--batch", 4, "--lr", "2e-2" if lora_rank else "3e-3",
              cwd=tmp_path)
     losses = [line["loss"] for line in read_jsonl(tmp_path / "runs/llama/sft/metrics.jsonl")]
     assert len(losses) == 12 and losses[-1] < losses[0] - (0.15 if lora_rank else 0.5) and "12 steps" in out
-    ok("grpo.py", *common, "--steps", 1, "--questions", 2, "--samples", 2, "--eval-questions", 2, "--turn-tokens", 20,
-       cwd=tmp_path)
+    ok("grpo.py", *common, "--steps", 1, "--questions", 2, "--samples", 2, "--eval-questions", 2,
+       "--turn-tokens", 20, cwd=tmp_path)
     assert (tmp_path / "runs/llama/grpo" / ("adapter" if lora_rank else "model")).is_dir()
 
 
-def test_a_real_shape_with_random_weights(tmp_path):
-    """Two layers of the 0.5b in NF4, its whole vocabulary: load, sample, score, save (the 3b takes the same way)."""
-    ok("grpo.py", "--model", "0.5b", "--random-weights", "--layers", 2, "--quantize", "nf4", "--steps", 1, "--questions",
-       1, "--samples", 2, "--turn-tokens", 6, "--eval-questions", 0, "--tasks", "products", "--levels", 1, "--style",
-       "short", cwd=tmp_path)
+def test_a_real_shape_with_random_weights(tmp_path, monkeypatch):
+    """Two layers of the 0.5b in NF4, its whole vocabulary: load, sample, score, save (the 3b likewise)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(models.SHAPES, "0.5b", (2, *models.SHAPES["0.5b"][1:]))
+    grpo.main(["--model", "0.5b", "--random-weights", "--quantize", "nf4", "--steps", "1", "--questions", "1",
+               "--samples", "2", "--turn-tokens", "6", "--eval-questions", "0", "--tasks", "products",
+               "--levels", "1"])
     assert len(read_jsonl(tmp_path / "runs/0.5b/grpo/metrics.jsonl")) == 1
     assert (tmp_path / "runs/0.5b/grpo/adapter/adapter_config.json").is_file()

@@ -7,19 +7,18 @@ import pytest
 import torch
 from conftest import build
 from test_losses import f64
-from test_training import SETTINGS, Recorder, episodes_for, group_episodes
+from test_training import SETTINGS, SMALL, Recorder, episodes_for, group_episodes, trainer_of, update
 
 import grpo
-from copies import Reference
+import ppo
+from batches import Trainer, pad, trained_parameters
 from models import load, save, score
-from ppo import Critic, explained_variance, gae, shaped_rewards, value_loss, whiten
+from ppo import Critic, Reference, explained_variance, gae, shaped_rewards, value_loss, whiten
 from runs import Run
-from sft import pad
 
-# A question of two tokens, two own tokens, two of output, three own ones, and padding behind; and a short one.
+# A question of two tokens, two own tokens, two of output, three own ones and padding; and a short episode.
 MASK = torch.tensor([[0, 0, 1, 1, 0, 0, 1, 1, 1, 0], [0, 0, 0, 1, 0, 0, 0, 0, 0, 0]])
-ARGS = Namespace(**{**SETTINGS, "algorithm": "ppo", "critic_lr": 3e-3, "critic_epochs": 1, "gamma": 1.0, "lam": 1.0,
-                    "value_clip": 0.5, "max_grad_norm": 1.0})
+ARGS = Namespace(**SETTINGS, critic_lr=3e-3)
 
 
 def spread(values, fill):
@@ -48,7 +47,8 @@ def test_gae_with_lambda_and_gamma_1_is_reward_to_go_minus_value():
     assert torch.allclose(advantages, (to_go - values) * mask) and torch.allclose(returns, to_go * mask)
     one_step, _ = gae(rewards, values, mask, 1.0, 0.0)
     own = values[0][mask[0]]
-    assert torch.allclose(one_step[0][mask[0]], rewards[0][mask[0]] + torch.cat([own[1:], own.new_zeros(1)]) - own)
+    following = torch.cat([own[1:], own.new_zeros(1)])
+    assert torch.allclose(one_step[0][mask[0]], rewards[0][mask[0]] + following - own)
 
 
 @pytest.mark.parametrize("fill", [0.0, 1e9, float("nan")])
@@ -56,7 +56,8 @@ def test_shaped_rewards_by_hand(fill):
     logprobs, ref = spread([-1, -2, -3, -1, -1, -1], fill), spread([-2, -2, -1, -1, -1.5, -1], -fill)
     rewards = shaped_rewards(f64([1.0, 0.1]), logprobs, ref, MASK, 0.1)
     assert torch.allclose(rewards, spread([-0.1, 0, 0.2, 0, -0.05 + 1.0, 0.1], 0.0), atol=1e-12)
-    assert torch.equal(shaped_rewards(f64([1.0, 0.1]), logprobs, None, MASK, 0.1), spread([0, 0, 0, 0, 1, 0.1], 0.0))
+    assert torch.equal(shaped_rewards(f64([1.0, 0.1]), logprobs, None, MASK, 0.1),
+                       spread([0, 0, 0, 0, 1, 0.1], 0.0))
     assert (shaped_rewards(f64([1.0, 0.1]), logprobs, ref, MASK * 0, 0.1) == 0).all()
 
 
@@ -70,11 +71,13 @@ def test_whitening_counts_trained_tokens_only():
 def test_value_loss_by_hand():
     values, old = spread([1, 2, 0, 0, 0, 0], float("nan")), spread([0, 2, 0, 0, 0, 0], 1e9)
     returns = spread([2, 0, 0, 0, 0, 1], float("inf"))
-    # The first value moved by 1, only 0.2 of it counts: (0.2 - 2)^2; the second not at all: 4; the last is off by 1.
+    # The first value moved by 1, of which 0.2 counts: (0.2 - 2)^2; the second not at all: 4; the last is 1
+    # off.
     assert value_loss(values, old, returns, MASK, 0.2).item() == pytest.approx((1.8 ** 2 + 4 + 1) / 6 / 2)
     assert value_loss(values, old, returns, MASK, 9.0).item() == pytest.approx((1 + 4 + 1) / 6 / 2)
     # Past the return, the clipped value would look better than it is: the worse one counts.
-    assert value_loss(f64([[3.0]]), f64([[0.0]]), f64([[0.5]]), torch.ones(1, 1), 0.5).item() == 0.5 * 2.5 ** 2
+    worse = value_loss(f64([[3.0]]), f64([[0.0]]), f64([[0.5]]), torch.ones(1, 1), 0.5)
+    assert worse.item() == 0.5 * 2.5 ** 2
     values.requires_grad_()
     value_loss(values, old, returns, MASK, 9.0).backward()
     assert torch.allclose(values.grad, spread([-1 / 6, 2 / 6, 0, 0, 0, -1 / 6], 0.0))
@@ -89,7 +92,7 @@ def test_explained_variance():
     assert explained_variance(returns, spread([1] * 6, 0.0), MASK) == 0
 
 
-# --------------------------------------------------------------------------------------------------------- the critic
+# ------------------------------------------------------------------------------------------------ the critic
 def policies(tokenizer, tmp_path, lora):
     """(policy, reference): full parameters, or LoRA with a trained adapter on a shared base."""
     if not lora:
@@ -104,40 +107,48 @@ def policies(tokenizer, tmp_path, lora):
     save(policy, tokenizer, tmp_path)
     policy, _ = load(str(tmp_path / "base"), checkpoint_folder=tmp_path, dtype="float32", lora_rank=4,
                      gradient_checkpointing=True)
-    return policy, Reference(policy, tmp_path / "adapter")
+    return policy, Reference(policy)
 
 
 def all_weights(policy, critic):
     """Copies of (the policy's own weights, the critic's)."""
     own = {name: p for name, p in policy.state_dict().items() if ".critic." not in name}
-    return copy.deepcopy(own), copy.deepcopy({name: p.detach() for name, p in critic.parameters().items()})
+    values = {name: p.detach() for name, p in critic.trainer.parameters.items()}
+    return copy.deepcopy(own), copy.deepcopy(values)
 
 
 def changed(before, after):
     return {name for name in before if not torch.equal(before[name], after[name])}
 
 
-def step(policy, reference, critic, episodes, optimizer=None, **changes):
-    args = Namespace(**{**vars(ARGS), **changes})
-    critic.args = args
-    optimizer = optimizer or torch.optim.SGD([p for p in policy.parameters() if p.requires_grad], lr=1e-2)
-    return grpo.update(policy, reference, critic, [optimizer], episodes, torch.tensor([0, 0, 1, 1]), args)[1]
+def step(policy, critic, episodes, trainer=None, **changes):
+    """(advantages, numbers): what `grpo.train` does with the episodes of a step if there is a critic."""
+    critic.args = Namespace(**{**vars(ARGS), **changes})
+    trainer = trainer or trainer_of(policy, lr=1e-2)
+    masks = [episode.mask for episode in episodes]
+    old = grpo.old_logprobs(policy, trainer, episodes, masks, critic.args)
+    advantages, values, numbers = critic.advantages(episodes, masks, old)
+    numbers |= critic.train_on(episodes, masks, *values)
+    return advantages, {**update(policy, trainer, episodes, advantages, **changes), **numbers}
 
 
 @pytest.mark.parametrize("lora", [False, True])
-def test_the_critic_learns_and_leaves_the_policy_alone(tokenizer, tmp_path, lora):
+def test_the_critic_learns_and_leaves_the_policy_alone(tokenizer, tmp_path, monkeypatch, lora):
+    monkeypatch.setattr(ppo, "VALUE_CLIP", 9.0)
+    monkeypatch.setattr(ppo, "CRITIC_UPDATES", 1)
     policy, reference = policies(tokenizer, tmp_path, lora)
     episodes = episodes_for(policy, [1, 0, 1, 0])
-    critic = Critic(policy, Namespace(**{**vars(ARGS), "value_clip": 9.0}))
-    masks = [e.mask for e in episodes]
-    old = grpo.old_logprobs(policy, episodes, masks, ARGS)[0]
-    _, targets, stats = critic.advantages(reference, episodes, masks, old)
-    assert stats["kl"] == pytest.approx(0, abs=1e-6) and stats["value"] == 0 and stats["explained_variance"] == 0
+    critic = Critic(policy, reference, ARGS)
+    masks, old = [e.mask for e in episodes], grpo.sampler_logprobs(episodes)
+    _, targets, stats = critic.advantages(episodes, masks, old)
+    assert stats["kl"] == pytest.approx(0, abs=1e-6) and stats["value"] == stats["explained_variance"] == 0
     weights, values = all_weights(policy, critic)
     start = {name: p for name, p in policy.named_parameters() if ".default." in name}
-    assert all(torch.equal(p, values["critic.layers" + name.replace(".default.", ".critic.").split("layers", 1)[1]])
-               for name, p in start.items()) and bool(start) == lora  # it starts as a copy of the warm start
-    losses = [critic.train_on(episodes, *targets)["value_loss"] for _ in range(60)]
+    for name, p in start.items():  # it starts as a copy of the warm start
+        name = "critic.layers" + name.replace(".default.", ".critic.").split("layers", 1)[1]
+        assert torch.equal(p, values[name])
+    assert bool(start) == lora
+    losses = [critic.train_on(episodes, masks, *targets)["value_loss"] for _ in range(30)]
     assert losses[0] == pytest.approx(0.25, abs=0.1) and losses[-1] < 0.2 * losses[0]
     after = all_weights(policy, critic)
     assert not changed(weights, after[0])
@@ -146,16 +157,17 @@ def test_the_critic_learns_and_leaves_the_policy_alone(tokenizer, tmp_path, lora
     assert all(p.grad is None for name, p in policy.named_parameters() if ".critic." not in name)
     assert {name for name, p in policy.named_parameters() if p.requires_grad} == {
         name for name, p in policy.named_parameters() if ".default." in name or not lora}
-    assert critic.advantages(reference, episodes, masks, old)[2]["explained_variance"] > 0.5
+    assert critic.advantages(episodes, masks, old)[2]["explained_variance"] > 0.5
 
 
 @pytest.mark.parametrize("lora", [False, True])
-def test_the_policy_update_leaves_the_critic_alone(tokenizer, tmp_path, lora):
+def test_the_policy_update_leaves_the_critic_alone(tokenizer, tmp_path, monkeypatch, lora):
+    monkeypatch.setattr(ppo, "CRITIC_UPDATES", 0)
     policy, reference = policies(tokenizer, tmp_path, lora)
     episodes = episodes_for(policy, [1, 0, 1, 0])
-    critic = Critic(policy, ARGS)
+    critic = Critic(policy, reference, ARGS)
     weights, values = all_weights(policy, critic)
-    metrics = step(policy, reference, critic, episodes, critic_epochs=0)
+    _, metrics = step(policy, critic, episodes)
     after = all_weights(policy, critic)
     assert not changed(values, after[1]) and changed(weights, after[0])
     assert lora == all(".default." in name for name in changed(weights, after[0]))
@@ -167,62 +179,66 @@ def test_the_policy_gradient_is_that_of_the_whitened_advantages(tokenizer, tmp_p
     """A critic of zeros: every own token's advantage is its episode's score, whitened over own tokens."""
     policy, _ = policies(tokenizer, tmp_path, False)
     episodes = episodes_for(policy, [1, 0, 1, 0])
-    recorder = Recorder(policy.parameters(), lr=0.0)
-    step(policy, None, Critic(policy, ARGS), episodes, recorder, max_grad_norm=1e9)
-    seen = recorder.seen
-    mask = torch.nn.utils.rnn.pad_sequence([torch.tensor(e.mask) for e in episodes], True)
+    trainer = trainer_of(policy, Recorder)
+    step(policy, Critic(policy, None, ARGS), episodes, trainer)
+    seen = trainer.optimizers[0].seen
+    mask = pad([e.mask for e in episodes])
     scores = torch.tensor([[1.0], [0.0], [1.0], [0.0]]).expand(mask.shape)
-    grpo.train_on(policy, None, [recorder], episodes, whiten(scores, mask), Namespace(**SETTINGS))
-    assert all(torch.allclose(a, b, atol=1e-7) for a, b in zip(seen, recorder.seen))
+    update(policy, trainer, episodes, whiten(scores, mask))
+    assert all(torch.allclose(a, b, atol=1e-7) for a, b in zip(seen, trainer.optimizers[0].seen))
 
 
-def test_values_and_their_gradient_do_not_depend_on_micro_batches(tokenizer, tmp_path):
+def test_values_and_their_gradient_do_not_depend_on_micro_batches(tokenizer, tmp_path, monkeypatch):
+    monkeypatch.setattr(ppo, "CRITIC_UPDATES", 1)
     policy, _ = policies(tokenizer, tmp_path, False)
     episodes = episodes_for(policy, [1, 0, 1, 0])
+    masks, old = [e.mask for e in episodes], grpo.sampler_logprobs(episodes)
     results = []
     for micro_tokens in (1, 30, 4096):
-        critic = Critic(policy, Namespace(**{**vars(ARGS), "micro_tokens": micro_tokens}))
+        critic = Critic(policy, None, Namespace(**{**vars(ARGS), "micro_tokens": micro_tokens}))
         torch.manual_seed(1)
         torch.nn.init.normal_(critic.head.weight)
-        critic.optimizer = Recorder(critic.parameters().values(), lr=0.0)
-        old = grpo.old_logprobs(policy, episodes, [e.mask for e in episodes], ARGS)[0]
-        _, (values, returns, masks), _ = critic.advantages(None, episodes, [e.mask for e in episodes], old)
-        loss = critic.train_on(episodes, values, returns, masks)["value_loss"]
-        results.append((loss, values, critic.optimizer.seen))
+        critic.trainer.optimizers = [Recorder(critic.trainer.parameters.values(), lr=0.0)]
+        _, (values, returns), _ = critic.advantages(episodes, masks, old)
+        loss = critic.train_on(episodes, masks, values, returns)["value_loss"]
+        results.append((loss, values, critic.trainer.optimizers[0].seen))
     for loss, values, gradients in results[1:]:
-        assert loss == pytest.approx(results[0][0], abs=1e-5) and torch.allclose(values, results[0][1], atol=1e-4)
+        assert loss == pytest.approx(results[0][0], abs=1e-5)
+        assert torch.allclose(values, results[0][1], atol=1e-4)
         assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(gradients, results[0][2]))
     assert (results[0][1] != 0).any()
 
 
 @pytest.mark.parametrize("lora", [False, True])
-def test_the_critic_reads_rows_whole_under_gradient_checkpointing(tokenizer, tmp_path, monkeypatch, lora):
+def test_the_critic_reads_rows_whole_under_gradient_checkpointing(tokenizer, tmp_path, lora):
     """Its backbone trains while the policy does not; layers that are run again have no cache."""
     policy, _ = policies(tokenizer, tmp_path, lora)
     policy.gradient_checkpointing_enable({"use_reentrant": False})
-    episodes = group_episodes(policy, monkeypatch)
+    episodes = group_episodes(policy)
     ids, mask = pad([e.ids for e in episodes[:4]]), pad([e.mask for e in episodes[:4]])
-    critic = Critic(policy, ARGS)
+    critic = Critic(policy, None, ARGS)
     torch.nn.init.normal_(critic.head.weight)
     with critic.active():
         shared = critic.values(ids, mask)
         critic.backbone.train()
         values = critic.values(ids, mask)
         alone = torch.cat([critic.values(ids[i:i + 1], mask[i:i + 1]) for i in range(4)])
-    assert torch.allclose(values, alone, atol=1e-5) and torch.allclose(shared, alone, atol=1e-5) and alone.abs().max() > 0
+    assert torch.allclose(values, alone, atol=1e-5) and torch.allclose(shared, alone, atol=1e-5)
+    assert alone.abs().max() > 0
 
 
 def test_a_value_is_read_before_its_token(tokenizer, tmp_path):
     """The token itself cannot change its own value, only later ones."""
     policy, _ = policies(tokenizer, tmp_path, False)
-    critic = Critic(policy, ARGS)
+    critic = Critic(policy, None, ARGS)
     torch.nn.init.normal_(critic.head.weight)
     ids, mask = torch.arange(10, 22)[None], torch.ones(1, 12)
     with torch.no_grad():
         before = critic.values(ids, mask)
         ids[0, 6] = 99
         after = critic.values(ids, mask)
-    assert torch.allclose(before[0, :7], after[0, :7]) and not torch.allclose(before[0, 7:], after[0, 7:], atol=1e-3)
+    assert torch.allclose(before[0, :7], after[0, :7])
+    assert not torch.allclose(before[0, 7:], after[0, 7:], atol=1e-3)
 
 
 @pytest.mark.parametrize("lora", [False, True])
@@ -230,51 +246,52 @@ def test_the_critic_is_saved_and_restored(tokenizer, tmp_path, lora):
     """Two steps at once give the numbers of one step, a checkpoint, and another one in fresh objects."""
     def start():
         policy, reference = policies(tokenizer, tmp_path / "model", lora)
-        critic = Critic(policy, ARGS)
-        optimizer = torch.optim.AdamW([p for p in policy.parameters() if p.requires_grad], lr=1e-3)
-        trained = grpo.trained_parameters(policy) | critic.parameters()
-        return policy, reference, critic, optimizer, trained
+        critic = Critic(policy, reference, ARGS)
+        trainer = Trainer(trained_parameters(policy), 1e-3, 4096)
+        return (policy, critic, trainer, trainer.parameters | critic.trainer.parameters,
+                trainer.optimizers + critic.trainer.optimizers)
 
     (tmp_path / "model").mkdir()
     run = Run(tmp_path / "run", {})
-    policy, reference, critic, optimizer, trained = start()
+    policy, critic, trainer, parameters, optimizers = start()
     episodes = episodes_for(policy, [1, 0, 1, 0])
-    step(policy, reference, critic, episodes, optimizer)
-    run.checkpoint(trained, [optimizer, critic.optimizer], 1)
-    expected = step(policy, reference, critic, episodes, optimizer)
-    policy, reference, critic, optimizer, trained = start()
-    assert run.restore(trained, [optimizer, critic.optimizer]) == 1
-    assert step(policy, reference, critic, episodes, optimizer) == expected
+    step(policy, critic, episodes, trainer)
+    run.checkpoint(parameters, optimizers, 1)
+    _, expected = step(policy, critic, episodes, trainer)
+    policy, critic, trainer, parameters, optimizers = start()
+    assert run.restore(parameters, optimizers) == 1
+    assert step(policy, critic, episodes, trainer)[1] == expected
     assert expected["explained_variance"] != 0
 
 
-def test_kl_is_in_the_rewards_and_not_in_the_loss_again(tokenizer, tmp_path):
+def test_kl_is_in_the_rewards_and_not_in_the_loss_again(tokenizer, tmp_path, monkeypatch):
     policy, reference = policies(tokenizer, tmp_path, False)
     with torch.no_grad():
         for parameter in policy.parameters():
             parameter.mul_(1.1)
     episodes = episodes_for(policy, [1, 0, 1, 0])
-    recorder, args = Recorder(policy.parameters(), lr=0.0), Namespace(**{**vars(ARGS), "kl": 0.5})
-    groups = torch.tensor([0, 0, 1, 1])
-    advantages, _ = grpo.update(policy, reference, Critic(policy, args), [recorder], episodes, groups, args)
-    seen = recorder.seen
-    without, _ = grpo.update(policy, None, Critic(policy, args), [recorder], episodes, groups, args)
-    assert not torch.allclose(advantages, without, atol=0.1)
-    grpo.train_on(policy, None, [recorder], episodes, advantages, args)
-    assert all(torch.allclose(a, b, atol=1e-7) for a, b in zip(seen, recorder.seen))
+    with_kl, without = (step(policy, Critic(policy, r, ARGS), episodes, trainer_of(policy), kl=0.5)[0]
+                        for r in (reference, None))
+    assert not torch.allclose(with_kl, without, atol=0.1)
+    references, train_on = [], grpo.train_on
+    monkeypatch.setattr(grpo, "train_on", lambda *a: (references.append(a[1]), train_on(*a))[1])
+    for algorithm in ("ppo", "grpo"):
+        grpo.main([*SMALL, "--algorithm", algorithm, "--kl", "0.5", "--steps", "1", "--turn-tokens", "4",
+                   "--eval-questions", "0", "--out", str(tmp_path / algorithm)])
+    assert references[0] is None and isinstance(references[1], Reference)
 
 
 def test_kl_in_the_reward_pulls_back(tokenizer, tmp_path):
     """Equal scores, a policy that moved away from its reference: the moved tokens get less likely again."""
     policy, reference = policies(tokenizer, tmp_path, False)
     episodes = episodes_for(policy, [1, 0, 1, 0])
-    grpo.train_on(policy, None, [torch.optim.SGD(policy.parameters(), lr=0.5)], episodes,
-                  torch.tensor([1.0, -1, 1, -1]), Namespace(**SETTINGS))
+    update(policy, trainer_of(policy, lr=0.5), episodes, [1.0, -1.0, 1.0, -1.0])
     episodes = episodes_for(policy, [0, 0, 0, 0])
 
     def distance():
-        return sum(score(policy, torch.tensor([e.ids]), torch.tensor([e.mask]))[0].sum().item() for e in episodes[::2])
+        return sum(score(policy, torch.tensor([e.ids]), torch.tensor([e.mask]))[0].sum().item()
+                   for e in episodes[::2])
 
     before = distance()
-    metrics = step(policy, reference, Critic(policy, ARGS), episodes, kl=1.0)
+    _, metrics = step(policy, Critic(policy, reference, ARGS), episodes, kl=1.0)
     assert metrics["kl"] != 0 and distance() < before

@@ -1,23 +1,19 @@
 """The engine: what it samples is what is trained on, whatever else is in the batch."""
 import dataclasses
-import threading
 import time
-from collections import Counter
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from conftest import build
 
 import grpo
+from batches import pad
 from chat import Chat
-from copies import Merged
-from evaluate import make_engine
 from grpo import importance_weights
 from kvcache import SlotCache
-from models import load, score
-from rollout import STOPS, Engine, Limits, sample, uniforms
-from sft import pad
+from models import Merged, load, score
+from rollout import STOPS, Engine, Limits, make_engine, sample, uniforms
 from tasks import draw, select
 
 LIMITS = Limits(turn_tokens=60, episode_tokens=300, calls=3, results_chars=300)
@@ -31,7 +27,8 @@ def episodes(taught, box):
 
 
 def test_there_are_episodes_of_several_turns(episodes):
-    assert len(episodes) == 24 and sum(e.calls > 0 for e in episodes) > 12 and sum(e.calls > 1 for e in episodes) > 2
+    assert len(episodes) == 24 and sum(e.calls > 0 for e in episodes) > 12
+    assert sum(e.calls > 1 for e in episodes) > 2
     assert {e.stop for e in episodes} <= set(STOPS) and sum(e.stop == "answer" for e in episodes) > 6
 
 
@@ -60,16 +57,17 @@ def test_masks_follow_the_turns(taught, episodes):
 
 def test_answers_are_judged(episodes):
     for episode in episodes:
-        assert episode.correct == (episode.answer is not None and episode.answer == episode.question.data["answer"])
+        right = episode.question.data["answer"]
+        assert episode.correct == (episode.answer is not None and episode.answer == right)
         assert (episode.stop == "answer") == (episode.answer is not None)
 
 
-@pytest.mark.parametrize("slots", [1, 3, 64])
-def test_sampling_does_not_depend_on_slots(taught, box, episodes, slots):
+@pytest.mark.parametrize("slots, questions", [(1, 3), (3, 6), (64, 6)])
+def test_sampling_does_not_depend_on_slots(taught, box, episodes, slots, questions):
     policy, tokenizer, chat = taught
     engine = Engine(policy, tokenizer, box, LIMITS, chat=chat, slots=slots)
-    again = engine.run(draw(select("count_bits"), "sft", 6, (1,)), samples=4, temperature=0.8, seed=1)
-    assert [e.ids for e in again] == [e.ids for e in episodes]
+    again = engine.run(draw(select("count_bits"), "sft", questions, (1,)), samples=4, temperature=0.8, seed=1)
+    assert [e.ids for e in again] == [e.ids for e in episodes[:4 * questions]]
 
 
 def test_another_seed_samples_something_else(taught, box, episodes):
@@ -78,7 +76,7 @@ def test_another_seed_samples_something_else(taught, box, episodes):
     other = engine.run(draw(select("count_bits"), "sft", 6, (1,)), samples=4, temperature=0.8, seed=2)
     assert [e.ids for e in other] != [e.ids for e in episodes]
     groups = [other[i:i + 4] for i in range(0, len(other), 4)]
-    assert any(len({tuple(e.ids) for e in group}) > 1 for group in groups)  # samples of one question differ, too
+    assert any(len({tuple(e.ids) for e in group}) > 1 for group in groups)  # and samples of one question
 
 
 @pytest.mark.parametrize("kind", ["qwen2", "llama"])
@@ -88,8 +86,8 @@ def test_greedy_decoding_is_that_of_generate(tokenizer, chat, box, kind):
     engine = Engine(policy, tokenizer, box, Limits(turn_tokens=12), chat=chat, slots=4)
     for episode in engine.run(questions, temperature=0):
         prompt = torch.tensor([chat.prompt_ids(episode.question.prompt)])
-        expected = policy.generate(prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=12,
-                                   eos_token_id=list(chat.stop_ids), pad_token_id=0)
+        expected = policy.generate(prompt, attention_mask=torch.ones_like(prompt), do_sample=False,
+                                   max_new_tokens=12, eos_token_id=list(chat.stop_ids), pad_token_id=0)
         assert episode.ids == expected[0].tolist()
 
 
@@ -103,7 +101,7 @@ def test_a_slot_never_sees_what_is_behind_its_position(tokenizer):
         cache.prefill([0, 2], [[5, 6, 7], [8, 9, 10, 11, 12]], [0, 0])
         cache.prefill([1, 2], [[2, 3], [5]], [0, 5])
         ours.append(cache.decode([1, 4, 6], [3, 2, 6]))
-        cache.prefill([0, 1], [[1] * 30, [1]], [5, 38])  # the padding of the second row would reach beyond its slot
+        cache.prefill([0, 1], [[1] * 30, [1]], [5, 38])  # the second row's padding would leave its slot
     assert torch.allclose(*ours, atol=1e-5)
     for row, ids in enumerate([[5, 6, 7, 1], [2, 3, 4], [8, 9, 10, 11, 12, 5, 6]]):
         alone = policy(input_ids=torch.tensor([ids])).logits[0, -1]
@@ -111,12 +109,13 @@ def test_a_slot_never_sees_what_is_behind_its_position(tokenizer):
 
 
 @pytest.mark.parametrize("change, stop", [({"turn_tokens": 5}, "length"), ({"calls": 1}, "calls"),
-                                          ({"episode_tokens": 75}, "length"), ({"episode_tokens": 20}, "length")])
+                                          ({"episode_tokens": 75}, "length"),
+                                          ({"episode_tokens": 20}, "length")])
 def test_limits_end_episodes(taught, box, change, stop):
     policy, tokenizer, chat = taught
     limits = dataclasses.replace(LIMITS, **change)
-    episodes = Engine(policy, tokenizer, box, limits, chat=chat).run(draw(select("count_bits"), "sft", 12, (1,)),
-                                                                      temperature=0)
+    engine = Engine(policy, tokenizer, box, limits, chat=chat)
+    episodes = engine.run(draw(select("count_bits"), "sft", 12, (1,)), temperature=0)
     assert any(e.stop == stop for e in episodes)
     for episode in episodes:
         assert all(turn.end - turn.start <= limits.turn_tokens for turn in episode.turns)
@@ -128,8 +127,8 @@ def test_limits_end_episodes(taught, box, change, stop):
 def test_text_mode_runs_nothing(taught, box):
     policy, tokenizer, _ = taught
     chat = Chat(tokenizer, mode="text", style="short")
-    episodes = Engine(policy, tokenizer, box, LIMITS, chat=chat).run(draw(select("count_bits"), "sft", 4, (1,)),
-                                                                      temperature=0)
+    engine = Engine(policy, tokenizer, box, LIMITS, chat=chat)
+    episodes = engine.run(draw(select("count_bits"), "sft", 4, (1,)), temperature=0)
     assert all(e.calls == 0 and e.stop in ("void", "answer", "length") for e in episodes)
 
 
@@ -150,49 +149,46 @@ def test_sampling_follows_the_distribution():
     assert torch.allclose(shares, torch.tensor([0.5, 0.0, 0.3, 0.2]), atol=0.015)
     assert torch.allclose(logprobs.exp(), torch.tensor([0.5, 0.0, 0.3, 0.2])[ids], atol=1e-6)
     ids, _ = sample(logits, u, temperature=0.5)  # squared odds: 25 : 9 : 4
-    assert torch.allclose(torch.bincount(ids, minlength=4) / 20000, torch.tensor([25, 0, 9, 4]) / 38, atol=0.015)
+    shares = torch.bincount(ids, minlength=4) / 20000
+    assert torch.allclose(shares, torch.tensor([25, 0, 9, 4]) / 38, atol=0.015)
     ids, _ = sample(logits, u, temperature=1.0, top_p=0.6)
     assert set(ids.tolist()) == {0, 2}
     edge = sample(logits[:2], torch.tensor([0.0, 1 - 2**-53], dtype=torch.float64), 1.0)[0]
     assert edge.tolist() == [0, 3]
 
 
-# ------------------------------------------------------------------------------------------------ what the engine does
+# -------------------------------------------------------------------------------------- what the engine does
 def count_reads(monkeypatch):
-    """Lists of how many tokens each prefill brought into each row, and of the batch size of each decode step."""
-    reads, steps = [], []
-    prefill, decode = SlotCache.prefill, SlotCache.decode
+    """A list of how many tokens each prefill brought into each row."""
+    reads, prefill = [], SlotCache.prefill
 
     def counting_prefill(self, rows, ids, starts):
         reads.append([len(row) for row in ids])
         return prefill(self, rows, ids, starts)
 
-    def counting_decode(self, ids, places):
-        steps.append(len(ids))
-        return decode(self, ids, places)
-
     monkeypatch.setattr(SlotCache, "prefill", counting_prefill)
-    monkeypatch.setattr(SlotCache, "decode", counting_decode)
-    return reads, steps
+    return reads
 
 
 def test_a_prompt_is_read_once_per_question(taught, box, monkeypatch):
     policy, tokenizer, chat = taught
-    reads, _ = count_reads(monkeypatch)
+    reads = count_reads(monkeypatch)
     questions = draw(select("count_bits"), "sft", 3, (1,))
-    episodes = Engine(policy, tokenizer, box, LIMITS, chat=chat, slots=5).run(questions, samples=6, temperature=0.8)
+    engine = Engine(policy, tokenizer, box, LIMITS, chat=chat, slots=5)
+    episodes = engine.run(questions, samples=6, temperature=0.8)
     prompts = sum(len(chat.prompt_ids(q.prompt)) - 1 for q in questions)
     results = sum(len(e.ids[a.end:b.start]) for e in episodes for a, b in zip(e.turns, e.turns[1:]))
-    assert sum(map(sum, reads)) == prompts + results  # of a result the last id is decoded, but the fence before it read
+    # of a result the last id is decoded, but the fence before it read
+    assert sum(map(sum, reads)) == prompts + results
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 50])
 def test_chunks_change_nothing_and_are_never_exceeded(taught, box, episodes, monkeypatch, chunk):
     policy, tokenizer, chat = taught
-    reads, _ = count_reads(monkeypatch)
+    reads = count_reads(monkeypatch)
     engine = Engine(policy, tokenizer, box, LIMITS, chat=chat, slots=8, chunk=chunk)
-    again = engine.run(draw(select("count_bits"), "sft", 6, (1,)), samples=4, temperature=0.8, seed=1)
-    assert [e.ids for e in again] == [e.ids for e in episodes]
+    again = engine.run(draw(select("count_bits"), "sft", 3, (1,)), samples=4, temperature=0.8, seed=1)
+    assert [e.ids for e in again] == [e.ids for e in episodes[:12]]
     assert max(len(rows) * max(rows) for rows in reads) <= chunk
 
 
@@ -211,21 +207,13 @@ def test_decoding_does_not_starve(taught, box, monkeypatch):
     assert between.count("read") > 5 and between.count("write") > 5
 
 
-def test_fixed_shapes_change_nothing(taught, box, episodes):
-    policy, tokenizer, chat = taught
-    engine = Engine(policy, tokenizer, box, LIMITS, chat=chat, slots=11, static=True)
-    again = engine.run(draw(select("count_bits"), "sft", 6, (1,)), samples=4, temperature=0.8, seed=1)
-    assert [e.ids for e in again] == [e.ids for e in episodes]
-    assert set(engine.cache.graphs) <= {(rows, length) for rows in (8, 11) for length in (256, 300)}
-
-
 def test_the_cache_is_allocated_once(taught, box):
     policy, tokenizer, chat = taught
     engine = Engine(policy, tokenizer, box, LIMITS, chat=chat, slots=4)
     questions = draw(select("count_bits"), "sft", 8, (1,))
     engine.run(questions[:4], temperature=0)
     where = [layer.memory.data_ptr() for layer in engine.cache.layers]
-    engine.run(questions, samples=3, temperature=0)
+    engine.run(questions, temperature=0)
     assert where == [layer.memory.data_ptr() for layer in engine.cache.layers]
 
 
@@ -233,7 +221,8 @@ class SlowBox:
     """Programs take so long that the order in which they are done is up to us."""
 
     def __init__(self, box):
-        self.box, self.seconds, self.threads = box, iter([0.1, 0.003, 0.07, 0.02] * 100), ThreadPoolExecutor(8)
+        self.box, self.threads = box, ThreadPoolExecutor(8)
+        self.seconds = iter([0.1, 0.003, 0.07, 0.02] * 100)
 
     def submit(self, code):
         def late(seconds):
@@ -254,75 +243,34 @@ def test_slow_programs_hold_up_nobody(taught, box, episodes):
     assert seconds[False] < seconds[True]
 
 
-class HeldBox:
-    """The first programs are not done before so many have been submitted (or, too late, after some seconds)."""
-
-    def __init__(self, box, count):
-        self.box, self.count, self.held, self.late = box, count, [], False
-        self.timer = threading.Timer(10, self.release, [True])
-        self.timer.start()
-
-    def submit(self, code):
-        future = Future()
-        self.held.append((future, code))
-        if len(self.held) >= self.count:
-            self.release(False)
-        return future
-
-    def release(self, late):
-        self.timer.cancel()
-        self.count, self.late, held, self.held = 0, self.late or late, self.held, []
-        for future, program in held:
-            future.set_result(self.box.run(program))
-
-
-@pytest.fixture
-def parkings(monkeypatch):
-    """How often rows were parked."""
-    seen, park = Counter(), Engine._park
-    monkeypatch.setattr(Engine, "_park", lambda *a: (before := len(a[2]), park(*a), seen.update(n=len(a[2]) - before))[1])
-    return seen
-
-
-@pytest.mark.parametrize("static", [False, True])
-def test_waiting_episodes_leave_their_slots_to_others(taught, box, episodes, parkings, static):
-    """Eleven episodes wait, where ten decode, with two slots to park in, one of them for changing places."""
-    policy, tokenizer, chat = taught
-    questions, held = draw(select("count_bits"), "sft", 6, (1,)), HeldBox(box, 11)
-    engine = Engine(policy, tokenizer, held, LIMITS, chat=chat, slots=12, exact=False, static=static)
-    again = engine.run(questions, samples=4, temperature=0.8, seed=1)
-    assert [e.ids for e in again] == [e.ids for e in episodes] and not held.late
-    assert (engine.active, engine.parking) == (10, 2) and parkings["n"] >= 1
-    again = engine.run(questions[:3], samples=4, temperature=0.8, seed=1)  # as many as there are slots: nobody parks
-    assert [e.ids for e in again] == [e.ids for e in episodes[:12]] and (engine.active, engine.parking) == (12, 0)
-
-
-def test_without_parking_nobody_else_could_go_on(taught, box):
-    policy, tokenizer, chat = taught
-    held = HeldBox(box, 13)
-    held.timer.cancel()
-    held.timer = threading.Timer(1, held.release, [True])
-    held.timer.start()
-    engine = Engine(policy, tokenizer, held, LIMITS, chat=chat, slots=12, exact=False, park=False)
-    engine.run(draw(select("count_bits"), "sft", 6, (1,)), samples=4, temperature=0.8, seed=1)
-    assert held.late and engine.parking == 0
-
-
-@pytest.mark.parametrize("slots, limits", [(10, {}), (20, {}), (10, {"episode_tokens": 130}), (10, {"calls": 1})])
-def test_parked_episodes_in_any_order(taught, box, parkings, slots, limits):
-    """The order in which programs are done, and episodes that end while they are parked, change nothing."""
+@pytest.mark.parametrize("limits", [{"episode_tokens": 130}, {"calls": 1}])
+def test_slow_programs_of_episodes_that_end_early(taught, box, limits):
+    """The order in which programs are done, and episodes that end at a limit, change nothing."""
     policy, tokenizer, chat = taught
     questions, limits = draw(select("count_bits"), "sft", 6, (1,)), dataclasses.replace(LIMITS, **limits)
-    plain = Engine(policy, tokenizer, box, limits, chat=chat).run(questions, samples=4, temperature=0.8, seed=1)
-    engine = Engine(policy, tokenizer, SlowBox(box), limits, chat=chat, slots=slots, exact=False)
-    again = engine.run(questions, samples=4, temperature=0.8, seed=1)
-    assert [(e.ids, e.stop) for e in again] == [(e.ids, e.stop) for e in plain] and parkings["n"] >= 1
+    plain = Engine(policy, tokenizer, box, limits, chat=chat).run(questions, 4, temperature=0.8, seed=1)
+    engine = Engine(policy, tokenizer, SlowBox(box), limits, chat=chat, slots=10, exact=False)
+    again = engine.run(questions, 4, temperature=0.8, seed=1)
+    assert [(e.ids, e.stop) for e in again] == [(e.ids, e.stop) for e in plain]
 
 
-def test_who_waits_for_programs_does_not_park(taught, box):
+def test_episodes_are_known_by_their_number(taught, box, episodes):
+    """A part of a run samples what the whole run samples; a known part is left out only as a whole."""
     policy, tokenizer, chat = taught
-    assert not Engine(policy, tokenizer, box, LIMITS, chat=chat, exact=True, park=True).park
-    assert not Engine(policy, tokenizer, box, LIMITS, chat=Chat(tokenizer, "text", "short"), exact=False).park
+    engine = Engine(policy, tokenizer, box, LIMITS, chat=chat, slots=8)
+    questions, options = draw(select("count_bits"), "sft", 6, (1,)), {"temperature": 0.8, "seed": 1}
+    assert [e.number for e in episodes] == list(range(24))
+    part = engine.run(questions[4:], samples=4, first=16, skip=range(23), **options)
+    assert [(e.number, e.ids) for e in part] == [(e.number, e.ids) for e in episodes[16:]]
+    assert engine.run(questions[4:], samples=4, first=16, skip=range(16, 24), **options) == []
+
+
+def test_an_engine_speaks_in_other_modes(taught, box):
+    policy, tokenizer, chat = taught
+    engine = Engine(policy, tokenizer, box, LIMITS, chat=Chat(tokenizer, "text", "short", "boxed", (5,)))
+    engine.speak("code", "full")
+    assert engine.chat.head == Chat(tokenizer, "code", "full", "boxed").head
+    assert engine.chat.stop_ids == chat.stop_ids | {5}
 
 
 def test_merged_weights_sample_the_same(tokenizer, chat, box):
@@ -330,8 +278,10 @@ def test_merged_weights_sample_the_same(tokenizer, chat, box):
     peft = pytest.importorskip("peft")
     plain = build(tokenizer)
     torch.manual_seed(1)
-    policy = peft.get_peft_model(plain, peft.LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False)).eval()
-    engine = Engine(policy, tokenizer, box, Limits(turn_tokens=12), chat=chat, merged=Merged(policy, torch.float32))
+    policy = peft.get_peft_model(plain, peft.LoraConfig(r=4, target_modules="all-linear",
+                                                        init_lora_weights=False)).eval()
+    engine = Engine(policy, tokenizer, box, Limits(turn_tokens=12), chat=chat,
+                    merged=Merged(policy, torch.float32))
     questions = draw(select("tiny"), "sft", 4, (1,))
     for _ in range(2):
         episodes = engine.run(questions, temperature=1.0)
@@ -351,12 +301,13 @@ def test_importance_weights_are_ratios_up_to_the_cap():
     assert torch.allclose(weights, torch.tensor([[1.5, 0.36788, 1.0]]), atol=1e-4)
 
 
-@pytest.mark.parametrize("slots", [1, 3, 32])
-def test_greedy_turns_after_results_are_those_of_generate(taught, box, slots):
+def test_greedy_turns_after_results_are_those_of_generate(taught, box):
     policy, tokenizer, chat = taught
     questions = draw(select("count_bits"), "sft", 8, (1,))
     questions[2] = dataclasses.replace(questions[2], prompt="Hello. " * 30 + questions[2].prompt)
-    episodes = Engine(policy, tokenizer, box, LIMITS, chat=chat, slots=slots).run(questions, temperature=0)
+    episodes, *others = (Engine(policy, tokenizer, box, LIMITS, chat=chat, slots=slots).run(
+        questions, temperature=0) for slots in (1, 3, 32))
+    assert all([e.ids for e in other] == [e.ids for e in episodes] for other in others)
     assert any(len(e.turns) > 1 for e in episodes)
     for episode in episodes:
         for turn in episode.turns:
@@ -387,12 +338,12 @@ def test_in_mixed_precision_the_sampled_policy_is_the_trained_one(tmp_path, toke
     build(tokenizer, "llama").save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     policy, _ = load(str(tmp_path), dtype="bfloat16")
-    args = grpo.parse(["--model", str(tmp_path), "--lora-rank", "0", "--dtype", "bfloat16", "--style", "short",
+    args = grpo.parse(["--model", str(tmp_path), "--lora-rank", "0", "--dtype", "bfloat16",
                        "--turn-tokens", "16", "--device", "cpu"])
+    args.style = "short"
     engine = make_engine(policy, tokenizer, box, args)
     made = engine.run(draw(select("tiny"), "sft", 8, (1,)), temperature=1.0)
-    ids, mask, sampled = (torch.nn.utils.rnn.pad_sequence([torch.tensor(getattr(e, name)) for e in made], True)
-                          for name in ("ids", "mask", "logprobs"))
+    ids, mask, sampled = (pad([getattr(e, name) for e in made]) for name in ("ids", "mask", "logprobs"))
     with torch.no_grad():
         trained, _ = score(policy, ids, mask)
     apart = (trained - sampled)[mask.bool()].abs()

@@ -2,10 +2,12 @@
 import json
 
 import pytest
-from test_cli import run
 from test_pipeline import ok
 
-from tasks import TaskError, draw, held_out, select
+import evaluate
+from runs import UserError
+from tasks import draw, held_out, select
+from tools import audit
 
 LINES = [{"question": f"What is {i} plus {i}?", "answer": 2 * i, "match": "number"} for i in range(40)]
 
@@ -17,32 +19,38 @@ def write(path, lines):
 
 def test_matches_and_options(tmp_path):
     name = write(tmp_path / "mine.jsonl", [
-        {"question": "Which is a fruit?", "options": ["stone", "plum"], "answer": "plum", "task": "mine_choice"},
+        {"question": "Which is a fruit?", "options": ["stone", "plum"], "answer": "plum",
+         "task": "mine_choice"},
         {"question": "Who?", "answer": "Ann Lee", "task": "mine_words"}, "",
         {"question": "How much?", "answer": "0.5", "match": "number", "task": "mine_number"},
         {"question": "Which?", "answer": ["a", "b"], "match": "list", "task": "mine_list"}])
     tasks = {task.name: task for task in select(name)}
     assert list(tasks) == ["mine_choice", "mine_words", "mine_number", "mine_list"]
-    cases = {"mine_choice": (["B", "(b)", "(B) plum"], ["A", "plum stone"]), "mine_words": (["ann  lee."], ["Ann"]),
-             "mine_number": (["1/2", ".5", "x = 0.50"], ["0.6", "half"]), "mine_list": (["[a, b]", "a b"], ["b, a"])}
+    cases = {"mine_choice": (["B", "(b)", "(B) plum"], ["A", "plum stone"]),
+             "mine_words": (["ann  lee."], ["Ann"]),
+             "mine_number": (["1/2", ".5", "x = 0.50"], ["0.6", "half"]),
+             "mine_list": (["[a, b]", "a b"], ["b, a"])}
     for name, (right, wrong) in cases.items():
         question = tasks[name].question(7)
         assert all(tasks[name].check(question, answer) for answer in right)
-        assert not any(tasks[name].check(question, answer) for answer in [*wrong, "", "9" * 10**5, "(" * 3000])
+        assert not any(tasks[name].check(question, answer)
+                       for answer in [*wrong, "", "9" * 10**5, "(" * 3000])
     assert tasks["mine_choice"].question(0).prompt.endswith("(A) stone\n(B) plum")
 
 
 @pytest.mark.parametrize("line, words", [
-    ("{", "not JSON"), ("[1]", '"question"'), ({"question": "x"}, '"answer"'), ({"question": "", "answer": 1}, "empty"),
-    ({"question": "x", "answer": "y", "match": "regex"}, "regex"), ({"question": "x", "answer": True}, "answer"),
-    ({"question": "x", "answer": "y", "match": "number"}, "number"), ({"question": "x", "answer": "y", "hint": 1}, "hint"),
+    ("{", "not JSON"), ("[1]", '"question"'), ({"question": "x"}, '"answer"'),
+    ({"question": "", "answer": 1}, "empty"), ({"question": "x", "answer": True}, "answer"),
+    ({"question": "x", "answer": "y", "match": "regex"}, "regex"),
+    ({"question": "x", "answer": "y", "match": "number"}, "number"),
+    ({"question": "x", "answer": "y", "hint": 1}, "hint"),
     ({"question": "x", "answer": "z", "options": ["a", "b"]}, "none of the options"),
     ({"question": "x", "answer": "a", "options": ["a"]}, "2 to 26"),
     ({"question": "x", "answer": "a", "task": "game24"}, "built-in"),
     ({"question": "x", "answer": "a", "task": "lines", "match": "exact"}, "matched by")])
 def test_a_malformed_line_is_named(tmp_path, line, words):
     good = {"question": "x", "answer": "1", "match": "number", "task": "lines"}
-    with pytest.raises(TaskError, match="line 2") as error:
+    with pytest.raises(UserError, match="line 2") as error:
         select(write(tmp_path / "bad.jsonl", [good, line]))
     assert words in str(error.value) and "bad.jsonl" in str(error.value)
 
@@ -51,7 +59,7 @@ def test_missing_and_empty_files(tmp_path):
     for name, words in (("none.jsonl", "cannot read"), ("empty.jsonl", "no questions")):
         if "empty" in name:
             (tmp_path / name).write_text("\n")
-        with pytest.raises(TaskError, match=words):
+        with pytest.raises(UserError, match=words):
             select(str(tmp_path / name))
 
 
@@ -61,16 +69,23 @@ def test_a_quarter_is_kept_out_of_training(tmp_path):
     assert len(train) + len(held) == 40 and not train & held and len(held) > 3
     small = select(write(tmp_path / "one.jsonl", [next(line for line in LINES if not held_out(
         tasks[0].pool[LINES.index(line)]))]))
-    with pytest.raises(TaskError, match="too small"):
+    with pytest.raises(UserError, match="too small"):
         draw(small, "eval", 1)
 
 
-def test_the_commands_take_a_file(tmp_path):
+def test_a_file_has_no_programs_to_audit(tmp_path):
+    with pytest.raises(UserError, match="only tasks with programs"):
+        audit.main(selection=write(tmp_path / "sums.jsonl", LINES))
+
+
+def test_the_commands_take_a_file(tmp_path, monkeypatch):
     write(tmp_path / "sums.jsonl", LINES)
     common = ["--tasks", "sums.jsonl"]
     ok("sft.py", *common, "--steps", 2, "--per-task", 30, "--batch", 8, cwd=tmp_path)
-    ok("grpo.py", *common, "--steps", 1, "--questions", 2, "--samples", 2, "--eval-questions", 4, cwd=tmp_path)
+    ok("grpo.py", *common, "--steps", 1, "--questions", 2, "--samples", 2, "--eval-questions", 4,
+       cwd=tmp_path)
     assert "questions                                         40" in ok("evaluate.py", *common, cwd=tmp_path)
     write(tmp_path / "sums.jsonl", [*LINES, "oops"])
-    result = run("evaluate.py", *common, cwd=tmp_path)
-    assert result.returncode == 2 and "line 41" in result.stderr and "Traceback" not in result.stderr
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="line 41"):
+        evaluate.main(common)

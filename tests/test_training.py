@@ -1,31 +1,32 @@
 """Training steps: what moves, what does not, and whether a killed run ends like one that was not."""
 import copy
+import doctest
 import json
 import math
+import os
 import signal
-import subprocess
-import sys
 import time
 from argparse import Namespace
+from unittest import mock
 
 import pytest
 import torch
-from conftest import ROOT, build, watched
+from conftest import build, start, watched
 
+import batches
 import grpo
 import models
-import ppo
 import sft
-from copies import Reference
+from batches import Trainer, pad, trained_parameters
 from models import load, save, score
+from ppo import Reference
 from rollout import Episode, Turn
-from runs import Run, RunError, read_jsonl
+from runs import Run, UserError, read_jsonl
 from tasks import TASKS
 from trajectories import encode
 
-SETTINGS = {"importance_cap": 0.0, "truncated": "keep", "epochs": 1, "minibatches": 1, "micro_tokens": 4096,
-            "train_on_code_output": False, "temperature": 1.0, "clip_low": 0.2, "clip_high": 0.2, "kl": 0.0, "aggregate": "sequence",
-            "episode_tokens": 64, "max_grad_norm": 1e9, "seed": 0}
+SETTINGS = {"importance_cap": 0.0, "epochs": 1, "micro_tokens": 4096, "train_on_code_output": False,
+            "temperature": 1.0, "clip_high": 0.2, "kl": 0.0, "aggregate": "sequence", "episode_tokens": 64}
 
 
 def episodes_for(policy, rewards, lengths=(3, 9, 5, 6)):
@@ -34,11 +35,11 @@ def episodes_for(policy, rewards, lengths=(3, 9, 5, 6)):
     for i, (reward, length) in enumerate(zip(rewards, lengths)):
         ids = [7, 8, *range(20 + i, 20 + i + length), 9, 9, 30 + i, 2]
         mask = [0, 0, *[1] * length, 0, 0, 1, 1]
-        episode = Episode(TASKS["products"].question(i, 1), ids, mask, [0.0] * len(ids), stop="answer", reward=reward,
-                          turns=[Turn(2, 2 + length, "", "x", "y", "ok"), Turn(4 + length, len(ids), "")])
-        made.append(episode)
+        turns = [Turn(2, 2 + length, "", "x", "y", "ok"), Turn(4 + length, len(ids), "")]
+        made.append(Episode(TASKS["products"].question(i, 1), ids, mask, [0.0] * len(ids), turns,
+                            stop="answer", reward=reward))
     with torch.no_grad():
-        logprobs, _ = score(policy, sft.pad([e.ids for e in made]), sft.pad([e.mask for e in made]))
+        logprobs, _ = score(policy, pad([e.ids for e in made]), pad([e.mask for e in made]))
     for row, episode in enumerate(made):
         episode.logprobs = logprobs[row, :len(episode.ids)].tolist()
     return made
@@ -52,12 +53,35 @@ class Recorder(torch.optim.SGD):
         super().step()
 
 
-def gradients(policy, episodes, advantages, **changes):
+class Unclipped(Trainer):
+    """A trainer that does not clip gradients."""
+
+    def step(self, *arguments, **options):
+        measure = torch.nn.utils.clip_grad_norm_
+        with mock.patch.object(torch.nn.utils, "clip_grad_norm_", lambda p, max_norm: measure(p, 1e9)):
+            return super().step(*arguments, **options)
+
+
+def trainer_of(policy, kind=torch.optim.SGD, lr=0.0, micro_tokens=4096):
+    """A trainer that does not clip, with an optimizer of the test's choice."""
+    trainer = Unclipped(trained_parameters(policy), lr, micro_tokens)
+    trainer.optimizers = [kind(trainer.parameters.values(), lr=lr)]
+    return trainer
+
+
+def update(policy, trainer, episodes, advantages, reference=None, **changes):
+    """What `grpo.train` does with the episodes of a step and their advantages."""
+    args = Namespace(**{**SETTINGS, **changes})
+    masks = [batches.training_mask(episode.mask, args.train_on_code_output) for episode in episodes]
+    old = grpo.old_logprobs(policy, trainer, episodes, masks, args)
+    return grpo.train_on(policy, reference, trainer, episodes, masks, old, torch.as_tensor(advantages), args)
+
+
+def gradients(policy, episodes, advantages, micro_tokens=4096, **changes):
     policy = copy.deepcopy(policy)
-    optimizer = Recorder(policy.parameters(), lr=0.0)
-    stats = grpo.train_on(policy, changes.pop("reference", None), [optimizer], episodes, torch.tensor(advantages),
-                          Namespace(**{**SETTINGS, **changes}))
-    return optimizer.seen, stats
+    trainer = trainer_of(policy, Recorder, micro_tokens=micro_tokens)
+    stats = update(policy, trainer, episodes, advantages, **changes)
+    return trainer.optimizers[0].seen, stats
 
 
 @pytest.mark.parametrize("aggregate", ["sequence", "token", "constant"])
@@ -67,16 +91,15 @@ def test_the_gradient_does_not_depend_on_micro_batches(tokenizer, aggregate):
     reference = Reference(build(tokenizer, "qwen2"))
     whole, stats = gradients(policy, episodes, advantages, aggregate=aggregate, kl=0.1, reference=reference)
     for micro_tokens in (1, 30):
-        parts, same = gradients(policy, episodes, advantages, aggregate=aggregate, kl=0.1, reference=reference,
-                                micro_tokens=micro_tokens)
+        parts, same = gradients(policy, episodes, advantages, aggregate=aggregate, kl=0.1,
+                                reference=reference, micro_tokens=micro_tokens)
         assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(whole, parts))
         assert same["loss"] == pytest.approx(stats["loss"], abs=1e-6)
     assert any(g.abs().max() > 1e-4 for g in whole)
 
 
-def group_episodes(policy, monkeypatch, groups=2, samples=4):
-    """Episodes of questions with long prompts, that are worth reading once; a few of them are far longer."""
-    monkeypatch.setattr(models, "SHORTEST_SHARED", 8)
+def group_episodes(policy, groups=2, samples=4):
+    """Episodes of questions with long prompts; a few of them are far longer than the others."""
     made = episodes_for(policy, [0.0] * groups * samples, [3 + 5 * (i % 3) for i in range(groups * samples)])
     for i, episode in enumerate(made):  # 16 tokens before the prompt of two
         prompt = [40 + i // samples, *range(3, 18)]
@@ -89,37 +112,36 @@ def group_episodes(policy, monkeypatch, groups=2, samples=4):
 @pytest.mark.parametrize("aggregate", ["sequence", "token", "constant"])
 def test_the_gradient_does_not_depend_on_reading_prompts_once(tokenizer, monkeypatch, aggregate):
     policy = build(tokenizer)
-    episodes, reference = group_episodes(policy, monkeypatch), Reference(build(tokenizer, "qwen2"))
-    names = ppo.families(models.backbone(policy), episodes)
-    assert names == [(("products", 1, i // 4), 18) for i in range(8)]
+    episodes, reference = group_episodes(policy), Reference(build(tokenizer))
     advantages = torch.randn(8, generator=torch.Generator().manual_seed(0)).tolist()
     read, results = [], []
     kind = type(models.backbone(policy))
     monkeypatch.setattr(kind, "forward", watched(kind.forward, read))
-    for shortest in (8, 1000):
-        monkeypatch.setattr(models, "SHORTEST_SHARED", shortest)
+    for way in ("once", "checkpointing", "whole"):
+        if way == "checkpointing":  # layers that are run again have no cache; the reference's are not
+            policy.gradient_checkpointing_enable({"use_reentrant": False})
+        if way == "whole":
+            policy.gradient_checkpointing_disable()
+            monkeypatch.setattr(models, "shared_prefix", lambda *_: 0)
         read.clear()
-        results.append((*gradients(policy, episodes, advantages, aggregate=aggregate, kl=0.1, reference=reference,
-                                   epochs=2), sum(read)))
-    assert 1.25 * results[0][2] < results[1][2]
-    assert results[0][1]["loss"] == pytest.approx(results[1][1]["loss"], abs=1e-6)
-    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(results[0][0], results[1][0]))
-    assert any(g.abs().max() > 1e-4 for g in results[0][0])
+        results.append((*gradients(policy, episodes, advantages, aggregate=aggregate, kl=0.1,
+                                   reference=reference, epochs=2), sum(read)))
+    (once, stats, fewest), (_, _, some), (_, _, most) = results
+    assert fewest < some < most and 1.25 * fewest < most
+    assert any(g.abs().max() > 1e-4 for g in once)
+    for whole, same, _ in results[1:]:
+        assert stats["loss"] == pytest.approx(same["loss"], abs=1e-6)
+        assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(once, whole))
 
 
-def test_families_are_for_long_prompts_that_several_episodes_share(tokenizer, monkeypatch):
-    policy = build(tokenizer)
-    episodes = group_episodes(policy, monkeypatch)
-    model = models.backbone(policy)
-    assert ppo.families(model, episodes) and ppo.families(model, []) is None
-    assert ppo.families(model, episodes[::3]) is None  # three episodes of two questions
-    monkeypatch.setattr(models, "SHORTEST_SHARED", 18)
-    assert ppo.families(model, episodes) is None
-    monkeypatch.setattr(models, "SHORTEST_SHARED", 8)
-    policy.gradient_checkpointing_enable({"use_reentrant": False})
-    assert ppo.families(model, episodes)  # in eval mode nothing is run again
-    policy.train()
-    assert ppo.families(model, episodes) is None
+def test_what_rows_share_ends_before_it_predicts_a_trained_token():
+    ids = torch.tensor([[1, 2, 3, 4, 5], [1, 2, 3, 9, 0]])
+    for mask, shared in (([0, 0, 0, 0, 1], 3), ([0, 0, 0, 1, 1], 2), ([0, 0, 1, 1, 1], 1),
+                         ([0, 1, 1, 1, 1], 0), ([0, 0, 0, 0, 0], 0)):
+        assert models.shared_prefix(ids, torch.tensor([mask, [0] * 5]).bool()) == shared
+        assert models.shared_prefix(ids, torch.tensor([[0] * 5, mask]).bool()) == shared
+    assert models.shared_prefix(ids.flip(1), torch.ones(2, 5).bool()) == 0
+    assert models.shared_prefix(ids[:1].repeat(3, 1), torch.tensor([[0, 0, 0, 0, 1]] * 3).bool()) == 3
 
 
 def test_sft_gradient_does_not_depend_on_micro_batches(tokenizer, chat, conversations):
@@ -127,11 +149,11 @@ def test_sft_gradient_does_not_depend_on_micro_batches(tokenizer, chat, conversa
     results = []
     for micro_tokens in (10, 500, 100_000):
         policy = build(tokenizer)
-        optimizer = Recorder(policy.parameters(), lr=0.0)
-        metrics = sft.train_step(policy, [optimizer], batch, micro_tokens, 0.0)
-        results.append((metrics["loss"], optimizer.seen))
-    logits = build(tokenizer)(input_ids=sft.pad([ids for ids, _ in batch])).logits
-    expected = sft.masked_cross_entropy(logits, *(sft.pad([example[k] for example in batch]) for k in (0, 1)))
+        trainer = trainer_of(policy, Recorder, micro_tokens=micro_tokens)
+        metrics = sft.train_step(policy, trainer, batch, 0.0)
+        results.append((metrics["loss"], trainer.optimizers[0].seen))
+    logits = build(tokenizer)(input_ids=pad([ids for ids, _ in batch])).logits
+    expected = sft.masked_cross_entropy(logits, *(pad([example[k] for example in batch]) for k in (0, 1)))
     for loss, grads in results:
         assert loss == pytest.approx(expected.item(), abs=1e-4)
         assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(grads, results[0][1]))
@@ -142,8 +164,7 @@ def test_a_dead_group_changes_nothing(tokenizer):
     before = copy.deepcopy(policy.state_dict())
     episodes = episodes_for(policy, [1, 1, 1, 1])
     advantages = grpo.group_advantages(torch.ones(4), torch.zeros(4, dtype=torch.long))
-    optimizer = torch.optim.AdamW(policy.parameters(), lr=0.1)
-    stats = grpo.train_on(policy, None, [optimizer], episodes, advantages, Namespace(**SETTINGS))
+    stats = update(policy, trainer_of(policy, torch.optim.AdamW, 0.1), episodes, advantages)
     assert all(torch.equal(before[name], value) for name, value in policy.state_dict().items())
     assert stats["trained_tokens"] == 0
 
@@ -156,21 +177,21 @@ def test_a_step_raises_the_rewarded_arm(tokenizer):
 
     def probabilities():
         with torch.no_grad():
-            return score(policy, torch.tensor([[7, 8, 40], [7, 8, 41]]), torch.tensor([[0, 0, 1]] * 2))[0][:, 2]
+            ids, mask = torch.tensor([[7, 8, 40], [7, 8, 41]]), torch.tensor([[0, 0, 1]] * 2)
+            return score(policy, ids, mask)[0][:, 2]
 
     before = probabilities()
     for row, arm in enumerate(arms):
         arm.logprobs[2] = before[row].item()
     advantages = grpo.group_advantages(torch.tensor([1.0, 0.0]), torch.tensor([0, 0]))
-    optimizer = torch.optim.SGD(policy.parameters(), lr=0.5)
-    stats = grpo.train_on(policy, None, [optimizer], arms, advantages, Namespace(**SETTINGS))
+    stats = update(policy, trainer_of(policy, lr=0.5), arms, advantages)
     after = probabilities()
     assert after[0] > before[0] and after[1] < before[1]
     assert stats["loss"] == pytest.approx(0, abs=1e-6)  # ratio 1, advantages of sum 0: the value says nothing
 
 
 def test_importance_weights_correct_the_sampler(tokenizer):
-    """A sampler that reports every log-prob too low by log 1.2 sampled those tokens too rarely: they count 1.2 times."""
+    """A sampler that reports log-probs too low by log 1.2 sampled too rarely: tokens count 1.2 times."""
     policy = build(tokenizer)
     episodes = episodes_for(policy, [1, 0, 1, 0])
     right, _ = gradients(policy, episodes, [1.0, -1.0, 0.5, -0.5])
@@ -197,35 +218,64 @@ def test_only_own_tokens_are_trained_unless_asked(tokenizer):
         episode.ids[-4] = episode.ids[-3] = 11  # other tool output
     others, _ = gradients(policy, episodes, [1.0, -1.0, 0.5, -0.5])
     assert not all(torch.equal(a, b) for a, b in zip(own, others))  # it is read ..
-    assert sft.training_mask([0, 1, 0, 1]) == [0, 1, 0, 1] and sft.training_mask([0, 1, 0, 1], True) == [0, 1, 1, 1]
+    assert batches.training_mask([0, 1, 0, 1]) == [0, 1, 0, 1]
+    assert batches.training_mask([0, 1, 0, 1], True) == [0, 1, 1, 1]
 
 
-def test_truncated_episodes_can_be_dropped(tokenizer):
+def test_episodes_without_own_tokens_are_left_out(tokenizer):
+    """A prompt may fill an episode: there is nothing to train, and nothing that could become NaN."""
     policy = build(tokenizer)
     episodes = episodes_for(policy, [1, 0, 1, 0])
-    episodes[1].stop = "length"
-    _, kept = gradients(policy, episodes, [1.0, -1.0, 0.5, -0.5])
-    _, dropped = gradients(policy, episodes, [1.0, -1.0, 0.5, -0.5], truncated="drop")
-    assert kept["trained_tokens"] - dropped["trained_tokens"] == sum(episodes[1].mask)
+    _, every = gradients(policy, episodes, [1.0, -1.0, 0.5, -0.5])
+    episodes[1].mask, episodes[1].stop = [0] * len(episodes[1].mask), "length"
+    seen, some = gradients(policy, episodes, [1.0, -1.0, 0.5, -0.5])
+    assert every["trained_tokens"] - some["trained_tokens"] == 11 and all(g.isfinite().all() for g in seen)
     for episode in episodes:
-        episode.stop = "length"
+        episode.mask = [0] * len(episode.mask)
     policy = copy.deepcopy(policy)
-    stats = grpo.train_on(policy, None, [torch.optim.SGD(policy.parameters(), lr=0.1)], episodes,
-                          torch.tensor([1.0, -1.0, 0.5, -0.5]), Namespace(**{**SETTINGS, "truncated": "drop"}))
-    assert stats["loss"] == 0 and all(p.isfinite().all() for p in policy.parameters())
+    stats = update(policy, trainer_of(policy, lr=0.1), episodes, [1.0, -1.0, 0.5, -0.5])
+    assert stats["loss"] == stats["trained_tokens"] == 0
+    assert all(p.isfinite().all() for p in policy.parameters())
 
 
 def test_several_epochs_clip(tokenizer):
     policy = build(tokenizer)
     episodes = episodes_for(policy, [1, 0, 1, 0])
-    stats = grpo.train_on(policy, None, [torch.optim.SGD(policy.parameters(), lr=1.0)], episodes,
-                          torch.tensor([1.0, -1.0, 1.0, -1.0]), Namespace(**{**SETTINGS, "epochs": 6, "minibatches": 2}))
+    stats = update(policy, trainer_of(policy, lr=1.0), episodes, [1.0, -1.0, 1.0, -1.0], epochs=6)
     assert stats["clip_share"] > 0 and stats["logprob_error"] > 0
 
 
+def test_the_example_of_group_advantages():
+    examples = doctest.DocTestFinder(recurse=False).find(grpo.group_advantages, globs={**vars(grpo)})
+    assert doctest.DocTestRunner().run(examples[0]) == (0, 1)  # failed, tried
+
+
+@pytest.mark.parametrize("shape", [(48, 128), (128, 48), (64, 64)])
+@pytest.mark.parametrize("theirs_in, apart", [("bfloat16", 0.02), ("float64", 1e-9)])
+def test_muon_is_that_of_torch(monkeypatch, shape, theirs_in, apart):
+    """Torch's multiplies in bfloat16: it agrees to about a hundredth, and kept from that, exactly."""
+    if theirs_in == "float64":
+        monkeypatch.setattr(torch.Tensor, "bfloat16", torch.Tensor.clone)
+    generator = torch.Generator().manual_seed(0)
+    matrix = torch.randn(shape, generator=generator, dtype=torch.float64, requires_grad=True)
+    other = matrix.detach().clone().requires_grad_()
+    ours = batches.Muon([matrix], lr=0.02)
+    theirs = torch.optim.Muon([other], lr=0.02, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
+    for _ in range(3):
+        before, same = matrix.detach().clone(), other.detach().clone()
+        matrix.grad = torch.randn(shape, generator=generator, dtype=torch.float64)
+        other.grad = matrix.grad.clone()
+        ours.step()
+        theirs.step()
+        moved, expected = matrix.detach() - before, other.detach() - same
+        assert (moved - expected).norm() < apart * expected.norm()
+        assert moved.square().mean().sqrt().item() == pytest.approx(0.02 * 0.2, rel=0.2)  # as AdamW's
+    assert matrix.dtype == ours.state[matrix]["momentum"].dtype == torch.float64
+
+
 @pytest.mark.parametrize("correct, stop, codes, reward", [
-    (True, "answer", [], 1.1), (False, "answer", ["x"], 0.1), (False, "void", [], -0.1), (False, "length", ["x"], -0.1),
-    (True, "answer", ["x"] * 5, 1.1), (True, "answer", ["x"] * 6, 1.0)])
+    (True, "answer", [], 1.1), (False, "answer", ["x"], 0.1), (False, "void", [], -0.1),
+    (False, "length", ["x"], -0.1), (True, "answer", ["x"] * 5, 1.1), (True, "answer", ["x"] * 6, 1.0)])
 def test_shaped_reward(correct, stop, codes, reward):
     turns = [Turn(0, 1, "", code, "", "ok") for code in codes] + [Turn(0, 1, "")]
     episode = Episode(TASKS["products"].question(0, 1), [], [], [], turns, correct=correct, stop=stop)
@@ -233,12 +283,13 @@ def test_shaped_reward(correct, stop, codes, reward):
     assert grpo.outcome_reward(episode) == float(correct)
 
 
-# ------------------------------------------------------------------------------------------- references and adapters
+# ----------------------------------------------------------------------------------- references and adapters
 def test_the_reference_is_the_sft_adapter_not_the_base(tokenizer, tmp_path):
     from peft import LoraConfig, get_peft_model
     build(tokenizer).save_pretrained(tmp_path / "base")
     tokenizer.save_pretrained(tmp_path / "base")
-    policy = get_peft_model(build(tokenizer), LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"))
+    policy = get_peft_model(build(tokenizer), LoraConfig(r=4, target_modules="all-linear",
+                                                         task_type="CAUSAL_LM"))
     for name, parameter in policy.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.05)
@@ -250,7 +301,7 @@ def test_the_reference_is_the_sft_adapter_not_the_base(tokenizer, tmp_path):
             return score(model, ids, mask)[0]
 
     trained, _ = load(str(tmp_path / "base"), checkpoint_folder=tmp_path, dtype="float32", lora_rank=4)
-    reference = Reference(trained, tmp_path / "adapter")
+    reference = Reference(trained)
     start, base = logprobs(trained), logprobs(build(tokenizer))
     assert torch.allclose(start, logprobs(policy), atol=1e-5) and not torch.allclose(start, base, atol=1e-3)
     with torch.no_grad():
@@ -267,59 +318,83 @@ def test_the_reference_is_the_sft_adapter_not_the_base(tokenizer, tmp_path):
         assert torch.allclose(logprobs(frozen), base, atol=1e-6)
 
 
-# ---------------------------------------------------------------------------------------------------------- resuming
+def test_a_lora_reference_gives_the_gradient_of_a_copy(tokenizer, tmp_path):
+    """Its adapter takes the policy's place while the policy's own pass waits for its backward."""
+    build(tokenizer).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    results = []
+    for kind in ("adapter", "copy"):
+        policy, _ = load(str(tmp_path), dtype="float32", lora_rank=4, gradient_checkpointing=True)
+        reference = Reference(policy) if kind == "adapter" else Reference(build(tokenizer))
+        episodes = episodes_for(policy, [1, 0, 1, 0])
+        with torch.no_grad():
+            for name, parameter in policy.named_parameters():
+                if "lora_B.default" in name:
+                    parameter.add_(0.02)
+        trainer = trainer_of(policy, Recorder)
+        stats = update(policy, trainer, episodes, [1.0, -1.0, 0.5, -0.5], reference, kl=0.5)
+        results.append((stats, trainer.optimizers[0].seen))
+    (stats, adapter), (same, whole) = results
+    assert stats["kl"] == pytest.approx(same["kl"], rel=1e-4) and stats["kl"] > 1e-4
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(adapter, whole, strict=True))
+    assert any(g.abs().max() > 1e-4 for g in adapter)
+
+
+# -------------------------------------------------------------------------------------------------- resuming
 SMALL = ["--tasks", "count_bits,products", "--questions", "2", "--samples", "2", "--turn-tokens", "16",
-         "--eval-questions", "0", "--save-every", "2", "--init", "base", "--lr", "1e-3"]
+         "--save-every", "2", "--init", "base", "--lr", "1e-3"]
 
 
 def numbers(folder):
-    return [{k: v for k, v in line.items() if "second" not in k} for line in read_jsonl(folder / "metrics.jsonl")]
+    return [{k: v for k, v in line.items() if "second" not in k}
+            for line in read_jsonl(folder / "metrics.jsonl")]
+
+
+def interrupt(process, log, sign):
+    """Ctrl-C for a process as soon as sign() is true; what it has printed by its end."""
+    while not sign():
+        assert process.is_alive(), log.read_text()
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGINT)
+    process.join(300)
+    text = log.read_text()
+    assert process.exitcode == 130 and "--resume" in text and "Traceback" not in text, text
+    return text
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
-    command = [sys.executable, str(ROOT / "grpo.py"), *SMALL, "--steps", "500", "--out", str(tmp_path / "run")]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    for _ in range(1200):
-        time.sleep(0.05)
-        if read_jsonl(tmp_path / "run/metrics.jsonl") or process.poll() is not None:
-            break
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
-    assert "--resume" in out and "Traceback" not in err
-    steps = len(read_jsonl(tmp_path / "run/metrics.jsonl"))
-    assert torch.load(tmp_path / "run/trainer.pt", weights_only=True)["step"] == steps
+    run, log = tmp_path / "run", tmp_path / "log"
+    process = start("grpo", [*SMALL, "--eval-questions", 0, "--steps", 500, "--out", run], log)
+    text = interrupt(process, log, lambda: read_jsonl(run / "metrics.jsonl"))
+    assert "Stopping after this step" in text
+    steps = len(read_jsonl(run / "metrics.jsonl"))
+    assert 0 < steps < 500 and torch.load(run / "trainer.pt", weights_only=True)["step"] == steps
 
 
-@pytest.mark.parametrize("script", ["grpo.py", "sft.py"])
-def test_ctrl_c_before_the_first_step(tmp_path, script):
-    command = [sys.executable, str(ROOT / script), "--out", str(tmp_path / "run")]
-    process = subprocess.Popen([*command, *(["--init", "base"] if script == "grpo.py" else [])],
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
-    for _ in range(1200):
-        time.sleep(0.05)
-        if (tmp_path / "run/config.json").exists() or process.poll() is not None:
-            break
-    time.sleep(1)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130 and "--resume" in err and "Traceback" not in err, err
+@pytest.mark.parametrize("script, sign", [("grpo", "before: "), ("sft", "conversations: ")])
+def test_ctrl_c_before_the_first_step(tmp_path, script, sign):
+    """While questions are asked, or conversations made: their progress bar says when."""
+    more = [*SMALL, "--eval-questions", 4000] if script == "grpo" else ["--per-task", 2000, "--steps", 0]
+    run, log = tmp_path / "run", tmp_path / "log"
+    process = start(script, [*more, "--out", run], log)
+    interrupt(process, log, lambda: log.exists() and sign in log.read_text())
+    assert (run / "config.json").exists() and not (run / "metrics.jsonl").exists()
 
 
 def test_run_folders_are_not_overwritten(tmp_path):
     Run(tmp_path / "a", {"lr": 1})
-    with pytest.raises(RunError, match="--resume"):
+    with pytest.raises(UserError, match="--resume"):
         Run(tmp_path / "a", {"lr": 1})
-    with pytest.raises(RunError, match="lr=1, not 2"):
+    with pytest.raises(UserError, match="lr=1, not 2"):
         Run(tmp_path / "a", {"lr": 2}, resume=True)
-    with pytest.raises(RunError, match="no run to resume"):
+    with pytest.raises(UserError, match="no run to resume"):
         Run(tmp_path / "b", {}, resume=True)
     Run(tmp_path / "a", {"lr": 2}, overwrite=True)
     assert json.loads((tmp_path / "a/config.json").read_text()) == {"lr": 2}
 
 
 def test_batches_walk_through_permutations():
-    seen = [i for step in range(6) for i in sft.batch_of(step, 10, 5, seed=3)]
+    seen = [i for step in range(6) for i in batches.batch_of(step, 10, 5, seed=3)]
     for epoch in range(3):
         assert sorted(seen[10 * epoch:10 * epoch + 10]) == list(range(10))
-    assert seen[:10] != seen[10:20] and sft.batch_of(4, 10, 5, 3) == seen[20:25]
+    assert seen[:10] != seen[10:20] and batches.batch_of(4, 10, 5, 3) == seen[20:25]

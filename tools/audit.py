@@ -1,14 +1,14 @@
 """The audit of the tasks: are the questions different, right, short and quick, and can they be guessed?
 
-    python r1ci.py tasks --audit                     200 seeds x 5 levels; exit status 1 if a task falls short
-    python r1ci.py tasks --audit --write TASKS.md    the same, and the table as a file
+    python r1ci.py tasks --audit                        200 seeds x 5 levels; exit code 1 if one falls short
+    python r1ci.py tasks --audit --write docs/TASKS.md  the same, and the table as a file
 
 Each question is drawn, its oracle program is run (in the sandbox, as a policy's program would be), and what
 it printed goes through the task's own check. Then three lazy guessers try the same questions without reading:
 
     same answer   always the one answer that is right most often
     first option  always (A), in multiple choice
-    copying       the first, the last or the largest number of the question, whichever of the three does best
+    copying       the first, the last or the largest number of the question, whichever does best
 
 Question lengths are given in characters and in tokens. The tokens are an estimate, because the audit runs
 without any model: text is cut as Qwen's tokenizer cuts it before its merges (words with the space before
@@ -30,8 +30,9 @@ from typing import Any
 
 from tqdm import tqdm
 
+from runs import UserError
+from task_families.kit import text as without_case
 from tasks import LEVELS, Question, Task, select
-from task_families.kit import text as plain
 
 SEEDS = 200
 DISTINCT = 200           # different questions that a task must have over 200 seeds and five levels
@@ -45,10 +46,10 @@ JUDGE_FROM = 500         # questions from which on guessers are judged: with few
 _PIECES = re.compile(r"'(?:[sdmt]|ll|ve|re)|[^\r\n\w]?[^\W\d_]+|\d| ?[^\s\w]+[\r\n]*|_+|\s*[\r\n]+|\s+")
 
 
-def tokens(question: str) -> int:
+def estimate_tokens(prompt: str) -> int:
     """About how many tokens of a Qwen tokenizer the text has (the rule is above)."""
     count = 0
-    for piece in _PIECES.findall(question):
+    for piece in _PIECES.findall(prompt):
         letters = [letter for letter in piece if letter.isalpha()]
         capitals = sum(letter.isupper() for letter in letters)
         if capitals > 1:
@@ -85,7 +86,8 @@ def numbers_in(question: Question) -> tuple[str, str, str] | None:
 
 def audit_task(task: Task, questions: list[Question], draw_seconds: float, results: Iterable[Any]) -> Row:
     """One row from a task's questions and what the sandbox says about their programs, in the same order."""
-    right, wrong, oracle_seconds, check_seconds, answers = 0, [], 0.0, 0.0, []
+    answers, failures = [], []
+    oracle_seconds = check_seconds = 0.0
     for question, result in zip(questions, results):
         printed = result.stdout.strip()
         before = time.thread_time()
@@ -93,23 +95,25 @@ def audit_task(task: Task, questions: list[Question], draw_seconds: float, resul
         check_seconds = max(check_seconds, time.thread_time() - before)
         oracle_seconds = max(oracle_seconds, result.seconds)
         answers.append(question.data["answer"] or printed)
-        right += correct
         if not correct:
-            wrong.append(f"level {question.level} seed {question.seed} ({result.status}): {printed[:40]!r}")
+            failures.append(f"level {question.level} seed {question.seed} ({result.status}): "
+                            f"{printed[:40]!r}")
 
     def share(guesses: Iterable[str | None]) -> float:
         pairs = list(zip(questions, guesses))
         return sum(task.check(question, guess) for question, guess in pairs) / len(pairs)
 
-    common = [answer for answer, _ in Counter(map(plain, answers)).most_common(3)]
+    common = [answer for answer, _ in Counter(map(without_case, answers)).most_common(3)]
     letters = all(re.fullmatch(r"\([A-Z]\)", answer) for answer in answers)
-    kind = "choice" if letters else "yes/no" if len(set(map(plain, answers))) <= 2 else "open"
+    kind = "choice" if letters else "yes/no" if len(set(map(without_case, answers))) <= 2 else "open"
     numbers = [numbers_in(question) for question in questions]
+    chars = [len(question.prompt) for question in questions]
+    tokens = [estimate_tokens(question.prompt) for question in questions]
     row = Row(
-        task, len(questions), len({question.prompt for question in questions}), right / len(questions),
-        *((median(sizes), max(sizes)) for sizes in ([len(question.prompt) for question in questions],
-                                                    [tokens(question.prompt) for question in questions])),
-        draw_seconds, oracle_seconds, check_seconds, kind,
+        task, len(questions), distinct=len({question.prompt for question in questions}),
+        oracle=1 - len(failures) / len(questions),
+        chars=(median(chars), max(chars)), tokens=(median(tokens), max(tokens)),
+        draw_seconds=draw_seconds, oracle_seconds=oracle_seconds, check_seconds=check_seconds, kind=kind,
         constant=max(share([answer] * len(questions)) for answer in common),
         first=share(["(A)"] * len(questions)) if kind == "choice" else None,
         copying=max(share([number and number[i] for number in numbers]) for i in range(3)))
@@ -118,15 +122,15 @@ def audit_task(task: Task, questions: list[Question], draw_seconds: float, resul
              CHOICE_LIMIT + sum(1 / k for k in options) / len(options))
     needed = min(DISTINCT, DISTINCT * len(questions) // (SEEDS * len(LEVELS)))
     guessed = max(row.constant, row.first or 0, row.copying)
-    row.problems = [problem for problem, is_one in (
-        (f"{len(wrong)} programs fail, such as {wrong[:1]}", wrong),
+    row.problems = [problem for problem, found in (
+        (f"{len(failures)} programs fail, such as {failures[:1]}", failures),
         (f"{row.distinct} different questions, {needed} needed", row.distinct < needed),
         (f"drawing takes {draw_seconds:.1f} s", draw_seconds > SLOW),
         (f"a program takes {oracle_seconds:.1f} s", oracle_seconds > SLOW),
         (f"a check takes {check_seconds:.2f} s", check_seconds > SLOW_CHECK),
         (f"a lazy guesser gets {guessed:.0%}, above {limit:.0%}",
          guessed > limit and row.questions >= JUDGE_FROM),
-    ) if is_one]
+    ) if found]
     return row
 
 
@@ -202,15 +206,15 @@ def summary(rows: list[Row]) -> str:
 
 
 def report(rows: list[Row], seeds: int) -> str:
-    """TASKS.md."""
+    """docs/TASKS.md."""
     return f"""# The tasks, audited
 
-Made by `python r1ci.py tasks --audit --seeds {seeds} --write TASKS.md`, never by hand.
+Made by `python r1ci.py tasks --audit --seeds {seeds} --write docs/TASKS.md`, never by hand.
 {summary(rows)}
 
 *words do*: a careful reader solves it without a computer; *distinct*: different questions among those drawn;
 *oracle*: share of the questions that the task's own program answers right, judged by the task's own check;
-*chars*, *tokens*: median / maximum length of a question (tokens are estimated, see `audit.py`);
+*chars*, *tokens*: median / maximum length of a question (tokens are estimated, see `tools/audit.py`);
 *draw s*, *program s*: the slowest question; *same answer*, *first option*, *copying*: what three lazy
 guessers get.
 
@@ -218,15 +222,16 @@ guessers get.
 """
 
 
-def main(seeds: int = SEEDS, write: str | None = None, selection: str = "all",
+def main(seeds: int = SEEDS, write: str | Path | None = None, selection: str = "all",
          sandbox_run: Callable[[str], Any] | None = None) -> int:
     """Audit, print, write the file if asked to; 1 if a task falls short, else 0."""
-    rows = audit(select(selection), seeds, sandbox_run=sandbox_run)
+    tasks = select(selection)
+    if any(task.pool for task in tasks):
+        raise UserError("only tasks with programs can be audited, not those of a file")
+    if write and not Path(write).absolute().parent.is_dir():
+        raise UserError(f"cannot write {write}: there is no such folder")
+    rows = audit(tasks, seeds, sandbox_run=sandbox_run)
     print(table(rows), summary(rows), sep="\n\n")
     if write:
         Path(write).write_text(report(rows, seeds), encoding="utf-8")
     return int(any(row.problems for row in rows))
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -1,8 +1,11 @@
-"""Speed, measured side by side: `python bench.py sandbox [--quick]`, `rollout` and `training` (see their --help).
+"""Speed, measured side by side.
+
+    python r1ci.py bench sandbox [--quick]      against a fresh interpreter and against a bare fork
+    python r1ci.py bench rollout                the engine against `generate` and against bare forward passes
 
 Every contestant runs in every round, in turn, so that whatever else the machine does hits all of them alike;
-ratios are taken within a round, and the median over the rounds is what is compared with the bar. Each bar is
-printed with PASS or MISS, and the exit code is 1 if one was missed.
+ratios are taken within a round, and their median over the rounds is compared with a bar. Each bar is printed
+with PASS or MISS, and the exit code is 1 if one was missed.
 """
 import argparse
 import concurrent.futures
@@ -11,16 +14,19 @@ import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import sandbox
 from isolation import worker
+from runs import at_least, make_parser, positive
 
 PROGRAMS = {
     "print": "print(2+2)",
     "imports": "import numpy as np, sympy as sp\nx = sp.symbols('x')\n"
                "print(sp.integrate(x**2, x), np.arange(10).sum())",
 }
-FRESH_BAR, FLOOR_BAR = {"print": 2, "imports": 30}, 65        # times as fast as fresh, percent of the floor
+FRESH_BAR = {"print": 2, "imports": 30}        # times as fast as a fresh interpreter
+FLOOR_BAR = 65                                 # percent of the floor's speed
 # The floor: what any fork server must do. A process like a worker (same modules, same memory allocator)
 # forks, runs the program and waits; no layer, no pipe, no trainer to talk to.
 FLOOR = """
@@ -72,10 +78,11 @@ class Floor:
 
 
 class Fresh:
-    """A new interpreter per program, as everybody does it first."""
+    """A new interpreter for every program: what everybody tries first."""
 
     def __init__(self, code: str, workers: int):
-        self.code, self.threads = code, concurrent.futures.ThreadPoolExecutor(workers)
+        self.code = code
+        self.threads = concurrent.futures.ThreadPoolExecutor(workers)
 
     def __call__(self, count: int) -> float:
         def one(_):
@@ -92,7 +99,8 @@ class Boxed:
     """The sandbox with all the layers that this machine has."""
 
     def __init__(self, code: str, workers: int):
-        self.code, self.workers, self.latencies = code, workers, []
+        self.code = code
+        self.latencies = []
         self.box = sandbox.Sandbox(workers=workers)
         self.threads = concurrent.futures.ThreadPoolExecutor(workers)
         self.box.run_many([code] * 4 * workers)
@@ -149,7 +157,7 @@ def race(rounds: int, counts: dict) -> bool:
 
 
 def _memory_kb(pids: list[int]) -> int:
-    """Memory that these processes have for themselves, together."""
+    """Memory that these processes do not share with others, in all."""
     total = 0
     for pid in pids:
         with open(f"/proc/{pid}/smaps_rollup") as file:
@@ -184,9 +192,11 @@ def endurance(programs: int) -> bool:
             for start in range(first, first + count, 100):   # a hundred at a time: results are memory too
                 box.run_many([mixed[i % len(mixed)].format(i) for i in range(start, start + 100)])
         spell(0, min(1000, programs // 2))                    # whatever grows once has grown now
-        before, start = snapshot(), time.perf_counter()
+        before = snapshot()
+        start = time.perf_counter()
         spell(0, programs)
-        seconds, after = time.perf_counter() - start, snapshot()
+        seconds = time.perf_counter() - start
+        after = snapshot()
     print(f"\n{programs} programs in a row, 2 workers: {programs / seconds:.0f} per second")
     grown = {}
     for what, old, new in zip(("trainer kB", "workers kB", "descriptors", "processes"), before, after):
@@ -212,19 +222,31 @@ def bench_sandbox(args: argparse.Namespace) -> int:
     return 0 if passed else 1
 
 
+def parse_rollout(argv: list[str]) -> argparse.Namespace:
+    """The command line of `bench rollout`, answered before torch is imported."""
+    parser, _ = make_parser(argv, "Rollouts: the engine against `generate`, and against bare forward passes.",
+                            "r1ci.py bench rollout")
+    parser.add_argument("--run", type=Path, help="run folder of a policy (default: the model itself)")
+    parser.add_argument("--episodes", type=lambda text: [positive(part) for part in text.split(",")],
+                        default=[8, 32, 64, 128], help="numbers of episodes to measure, such as 8,32,64,128")
+    parser.add_argument("--rounds", type=positive, default=2)
+    parser.add_argument("--seed", type=at_least(0), default=0, help="of random weights")
+    return parser.parse_args(argv)
+
+
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    commands = parser.add_subparsers(dest="command", required=True)
+    """Run one of the benches; the exit code is 1 if a bar is missed. Without a name: say what there is."""
+    if argv[:1] == ["rollout"]:
+        args = parse_rollout(argv[1:])
+        from tools import bench_rollout
+        return bench_rollout.bench(args)
+    parser = argparse.ArgumentParser(prog="r1ci.py bench", description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="bench")
     command = commands.add_parser("sandbox", help="against a fresh interpreter and against a bare fork")
     command.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
-    commands.add_parser("rollout", help="the engine against generate, see `bench.py rollout --help`")
-    commands.add_parser("training", help="shared prompts read once or in every row, see `bench.py training --help`")
-    if argv[:1] == ["rollout"]:
-        from tools import bench_rollout  # torch and transformers, which the sandbox's bench does without
-        return bench_rollout.main(argv[1:])
-    if argv[:1] == ["training"]:
-        from tools import bench_training
-        return bench_training.main(argv[1:])
+    commands.add_parser("rollout", help="the engine against generate and against bare forward passes")
     args = parser.parse_args(argv)
+    if args.bench is None:
+        parser.print_help()
+        return 0
     return bench_sandbox(args)
-

@@ -1,15 +1,16 @@
-"""Rollouts measured side by side: `python bench.py rollout [--model tiny|FOLDER|3b --random-weights]`.
+"""Rollouts measured side by side: `python r1ci.py bench rollout [--model FOLDER]`.
 
-(a) turn by turn: `generate` on a padded batch until the slowest row has ended its turn, then all programs, then the
-    whole conversations again from their first token; in float32 and in bfloat16, and the better one counts.
+(a) turn by turn: `generate` on a padded batch until the slowest row has ended its turn, then all programs,
+    then the whole conversations again from their first token; in float32 and in bfloat16, the better one
+    counts.
 (b) our engine, on the same questions, with the same sampling settings and limits.
 
-What is compared is useful tokens per second: tokens that the policy sampled. The limit is what bare forward passes
-(no cache, no attention to the past, no sampling) would take for the tokens that the engine has to read: every sampled
-token in passes over `slots` rows, and what it reads for the first time (each prompt once, results) in passes of 512.
-No engine reaches it: when the last episodes are being written, most slots are empty, and a small pass is hardly faster
-than a large one. "of its passes" compares with bare passes of the sizes that the engine really had.
-All of it runs in turn, round by round; ratios are taken within a round.
+What is compared is useful tokens per second: tokens that the policy sampled. The limit is what bare forward
+passes (no cache, no attention to the past, no sampling) would take for the tokens that the engine has to
+read: every sampled token in passes over `slots` rows, and what it reads for the first time (each prompt once,
+results) in passes of 512. No engine reaches it: when the last episodes are being written, most slots are
+empty, and a small pass is hardly faster than a large one. "of its passes" compares with bare passes of the
+sizes that the engine really had. All of it runs in turn, round by round; ratios are taken within a round.
 """
 import argparse
 import dataclasses
@@ -17,40 +18,42 @@ import resource
 import statistics
 import sys
 import time
-from pathlib import Path
+from unittest.mock import patch
 
 import torch
 
+import models
+import rollout
 import sandbox
 from chat import Chat, find_code
-from flags import make_parser, positive
-from models import ModelError, faster_dtype, load
-from rollout import Engine, Limits
-from runs import fail
-from tasks import TaskError, draw, select
+from tasks import draw, select
 
 
 class TurnByTurn:
     """Multi-turn rollouts the usual way. Sampled tokens and programs are counted, nothing else is kept."""
 
-    def __init__(self, policy, chat: Chat, box, limits: Limits):
-        self.policy, self.chat, self.box, self.limits = policy, chat, box, limits
+    def __init__(self, policy, chat: Chat, box, limits: rollout.Limits):
+        self.policy = policy
+        self.chat = chat
+        self.box = box
+        self.limits = limits
         self.ticks = {i for token, i in chat.tokenizer.get_vocab().items() if "`" in token}
 
     @torch.no_grad()
     def __call__(self, questions, samples: int) -> tuple[int, int]:
         """(sampled tokens, programs)."""
         live = [self.chat.prompt_ids(q.prompt) for q in questions for _ in range(samples)]
-        sampled, programs, calls = 0, 0, [0] * len(live)
+        calls = [0] * len(live)
+        sampled = programs = 0
         while live:
-            width, device = max(map(len, live)), self.policy.device
+            width = max(map(len, live))
+            device = self.policy.device
             ids = torch.tensor([[0] * (width - len(row)) + row for row in live], device=device)
             mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in live], device=device)
 
             def has_program(ids, scores, width=width, **kwargs):
-                closed = [row[-1] in self.ticks and find_code(self.chat.tokenizer.decode(row[width:])) is not None
-                          for row in ids.tolist()]
-                return torch.tensor(closed, device=ids.device)
+                written = [row[width:] if row[-1] in self.ticks else [] for row in ids.tolist()]
+                return torch.tensor([self.program(row) is not None for row in written], device=ids.device)
 
             out = self.policy.generate(
                 input_ids=ids, attention_mask=mask, do_sample=True, temperature=1.0, top_k=0, top_p=1.0,
@@ -58,10 +61,10 @@ class TurnByTurn:
                 stopping_criteria=[has_program])
             going_on, codes, counts = [], [], []
             for row, written, count in zip(live, out[:, width:].tolist(), calls):
-                end = next((i + 1 for i, token in enumerate(written) if token in self.chat.stop_ids), len(written))
-                written = written[:end]
-                code = find_code(self.chat.tokenizer.decode(written))
-                while code is not None and find_code(self.chat.tokenizer.decode(written[:-1])) is not None:
+                stops = [i + 1 for i, token in enumerate(written) if token in self.chat.stop_ids]
+                written = written[:stops[0]] if stops else written
+                code = self.program(written)
+                while code is not None and self.program(written[:-1]) is not None:
                     written.pop()  # what was padded after the fence
                 sampled += len(written)
                 if code is not None and count < self.limits.calls:
@@ -70,23 +73,31 @@ class TurnByTurn:
                     counts.append(count + 1)
             programs += len(codes)
             results = [result.for_model(self.limits.results_chars) for result in self.box.run_many(codes)]
-            after = [row + self.chat.results_ids(text, closed) for (row, closed), text in zip(going_on, results)]
+            after = [row + self.chat.results_ids(text, closed)
+                     for (row, closed), text in zip(going_on, results)]
             kept = [i for i, row in enumerate(after) if len(row) < self.limits.episode_tokens]
-            live, calls = [after[i] for i in kept], [counts[i] for i in kept]
+            live = [after[i] for i in kept]
+            calls = [counts[i] for i in kept]
         return sampled, programs
+
+    def program(self, ids: list[int]) -> str | None:
+        """The program that these tokens hold, if they hold a whole one."""
+        return find_code(self.chat.tokenizer.decode(ids))
 
 
 class Slow:
     """A sandbox whose programs take `seconds` longer."""
 
     def __init__(self, box: sandbox.Sandbox, seconds: float):
-        self.box, self.prefix = box, f"import time; time.sleep({seconds})\n"
+        self.box = box
+        self.prefix = f"import time; time.sleep({seconds})\n"
 
     def submit(self, code: str):
         return self.box.submit(self.prefix + code)
 
 
 def timed(action) -> tuple[float, object]:
+    """(seconds, result) of action()."""
     began = time.perf_counter()
     result = action()
     if torch.cuda.is_available():
@@ -112,127 +123,123 @@ def peak_mb(policy) -> float:
     """Most memory in use so far."""
     if policy.device.type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 10 if sys.platform == "linux" else 1 << 20)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 10 if sys.platform == "linux"
+                                                                 else 1 << 20)
 
 
-def main(argv: list[str]) -> int:
-    """Run the command; exit code 1 if a bar is missed."""
-    try:
-        args = parse(argv)
-        tasks = select(args.tasks)
-        args.dtype = faster_dtype(args.device) if args.dtype == "auto" else args.dtype
-        dtypes = ("float32", "bfloat16") if args.quantize == "none" else (args.dtype,)
-        policies = {dtype: load(args.model, checkpoint_folder=args.run, dtype=dtype, quantize=args.quantize,
-                                random_weights=args.random_weights, layers=args.layers, device=args.device,
-                                trainable=False) for dtype in dtypes}
-        tokenizer = policies[dtypes[0]][1]
-        chat = Chat(tokenizer, args.mode, args.style, args.answer_format)
-    except (ModelError, TaskError, sandbox.SandboxError) as error:
-        fail(error)
-    policies = {dtype: policy for dtype, (policy, _) in policies.items()}
-    limits = Limits(args.turn_tokens, args.episode_tokens, args.calls, args.results_chars)
+def bench(args: argparse.Namespace) -> int:
+    """Run the bench; exit code 1 if a bar is missed."""
+    tasks = select(args.tasks)
+    models.check_arguments(args)
+    names = ("float32", "bfloat16") if args.quantize == "none" else (args.dtype,)
+    policies = {}
+    for dtype in names:
+        policies[dtype], tokenizer = models.load_from_args(
+            argparse.Namespace(**{**vars(args), "dtype": dtype}), args.run, trainable=False)
+    chat = Chat(tokenizer, args.mode, args.style, args.answer_format)
+    limits = rollout.Limits(args.turn_tokens, args.episode_tokens, args.calls, args.results_chars)
+    ours = policies[args.dtype]
     with sandbox.from_args(args) as box:
         passed, programs = speed(args, policies, chat, box, limits, tasks)
-        ours = policies[args.dtype]
         if programs > max(args.episodes) // 8:
             passed &= overlap(args, ours, chat, limits, tasks)
         else:
             print("\ntoo few programs to measure their overlap: give --run a policy that writes some")
-        passed &= memory(args, ours, chat, box, limits, tasks)
+        passed &= growth(args, ours, chat, box, limits, tasks)
     return 0 if passed else 1
 
 
-def speed(args, policies: dict, chat: Chat, box, limits: Limits, tasks) -> tuple[bool, int]:
-    """Engine against generate and against the limit, for every number of episodes; (bars held, programs run)."""
-    print(f"{args.model}, {limits.turn_tokens} tokens a turn at most, {args.rounds} rounds; useful tokens per second")
-    print(f"{'episodes':>8}{'slots':>6}" + "".join(f"{'generate ' + name[:1] + name[-2:]:>14}" for name in policies)
+def speed(args, policies: dict, chat: Chat, box, limits: rollout.Limits, tasks) -> tuple[bool, int]:
+    """Engine against generate and against the limit, by number of episodes; (bars held, programs run)."""
+    print(f"{args.model}, {limits.turn_tokens} tokens a turn at most, {args.rounds} rounds; "
+          "useful tokens per second")
+    print(f"{'episodes':>8}{'slots':>6}" + "".join(f"{'generate ' + name[:1] + name[-2:]:>14}"
+                                                   for name in policies)
           + f"{'engine':>8}{'ratio':>7}{'of limit':>10}{'of its passes':>15}{'programs':>10}")
-    ours, bars, programs = policies[args.dtype], {}, 0
+    ours = policies[args.dtype]
+    found = {}
+    programs = 0
     for count in args.episodes:
-        slots, samples = min(args.slots, count), min(4, count)
+        slots = min(args.slots, count)
+        samples = min(4, count)
         sizes = sorted({1, *range(8, slots, 8), slots})
         bare = {size: pass_seconds(ours, size, 1, 5) for size in sizes}
         long = pass_seconds(ours, 1, 512, 3)
-        engine = Engine(ours, chat.tokenizer, box, limits, chat=chat, slots=slots)
+        engine = rollout.Engine(ours, chat.tokenizer, box, limits, chat=chat, slots=slots)
         engine.run(draw(tasks, "rl", 2, args.levels), temperature=0)  # start the sandbox, warm the caches
-        rates: dict[str, list[float]] = {name: [] for name in (*policies, "engine", "ratio", "limit", "passes")}
+        rates: dict[str, list[float]] = {}
         for turn in range(args.rounds):
             questions = draw(tasks, "rl", count // samples, args.levels, start=turn * count)
             engine.batches.clear()
             seconds, episodes = timed(lambda: engine.run(questions, samples, seed=turn))  # noqa: B023
-            sampled, reading = sum(sum(e.mask) for e in episodes), read_tokens(episodes, samples) / 512 * long
+            sampled = sum(sum(e.mask) for e in episodes)
+            reading = read_tokens(episodes, samples) / 512 * long
             passes = sum(steps * bare[min(size for size in sizes if size >= rows)]
                          for rows, steps in engine.batches.items())
-            others = {}
+            usual = {}
             for name, policy in policies.items():
-                usual = TurnByTurn(policy, chat, box, limits)
-                took, (tokens, _) = timed(lambda: usual(questions, samples))  # noqa: B023
-                others[name] = tokens / took
-            for name, rate in {**others, "engine": sampled / seconds, "ratio": sampled / seconds / max(others.values()),
+                turn_by_turn = TurnByTurn(policy, chat, box, limits)
+                took, (tokens, _) = timed(lambda: turn_by_turn(questions, samples))  # noqa: B023
+                usual[name] = tokens / took
+            for name, rate in {**usual, "engine": sampled / seconds,
+                               "ratio": sampled / seconds / max(usual.values()),
                                "limit": (sampled / slots * bare[slots] + reading) / seconds,
                                "passes": (passes + reading) / seconds}.items():
-                rates[name].append(rate)
-        middle = bars[count] = {name: statistics.median(values) for name, values in rates.items()}
+                rates.setdefault(name, []).append(rate)
+        middle = found[count] = {name: statistics.median(values) for name, values in rates.items()}
         programs = sum(e.calls for e in episodes)
         print(f"{count:8}{slots:6}" + "".join(f"{middle[name]:14.0f}" for name in policies)
               + f"{middle['engine']:8.0f}{middle['ratio']:6.1f}x{100 * middle['limit']:9.0f}%"
               + f"{100 * middle['passes']:14.0f}%{programs:10}", flush=True)
-    count = 64 if 64 in bars else max(bars)
-    found = bars[count]
-    checks = [(f"{found['ratio']:.1f}x generate", found["ratio"] >= (4 if args.model == "tiny" else 3),
-               f"{4 if args.model == 'tiny' else 3}x")]
+    count = 64 if 64 in found else max(found)
+    ratio, limit, passes = (found[count][name] for name in ("ratio", "limit", "passes"))
+    bar = 4 if args.model == "tiny" else 3
+    checks = [(f"{ratio:.1f}x generate", ratio >= bar, f"{bar}x")]
     if args.model != "tiny":
-        checks.append((f"{100 * found['limit']:.0f}% of the limit ({100 * found['passes']:.0f}% of its passes)",
-                       found["limit"] >= 0.6, "60%"))
+        checks.append((f"{100 * limit:.0f}% of the limit ({100 * passes:.0f}% of its passes)", limit >= 0.6,
+                       "60%"))
     for what, fine, bar in checks:
         print(f"{'PASS' if fine else 'MISS'}  {count} episodes: {what}, the bar is {bar}")
     return all(fine for _, fine, _ in checks), programs
 
 
-def overlap(args, policy, chat: Chat, limits: Limits, tasks) -> bool:
-    """The same engine with slow programs, waiting for each at once, or going on meanwhile; and with a quarter of the
-    slots, so that waiting episodes are in the way of others, or leave their slots to them."""
+def overlap(args, policy, chat: Chat, limits: rollout.Limits, tasks) -> bool:
+    """The same engine with slow programs: waiting for each at once, a few steps later, or going on."""
     count = min(64, max(args.episodes))
-    few = max(1, count // 4)
-    questions = draw(tasks, "rl", count // min(4, count), args.levels)
+    samples = min(4, count)
+    questions = draw(tasks, "rl", count // samples, args.levels)
+    rates: dict[str, list[float]] = {}
     with sandbox.Sandbox(workers=16) as box:
-        slow, rates = Slow(box, 0.2), {}
+        slow = Slow(box, 0.2)
         box.run_many(["1"] * 64)
         for turn in range(args.rounds):
-            for name, settings in {"wait at once": {"lag": 0}, "exact": {}, "go on": {"exact": False},
-                                   "few slots": {"exact": False, "slots": few, "park": False},
-                                   "few slots, parking": {"exact": False, "slots": few}}.items():
-                engine = Engine(policy, chat.tokenizer, slow, limits, chat=chat, **{"slots": count, **settings})
-                seconds, episodes = timed(lambda: engine.run(questions, min(4, count), seed=turn))  # noqa: B023
+            # No flag sets the lag, so "at once" changes the constant.
+            for name, exact, lag in (("at once", True, 0), ("exact", True, rollout.LAG),
+                                     ("going on", False, rollout.LAG)):
+                engine = rollout.Engine(policy, chat.tokenizer, slow, limits, chat=chat, slots=count,
+                                        exact=exact)
+                with patch.object(rollout, "LAG", lag):
+                    seconds, episodes = timed(lambda: engine.run(questions, samples, seed=turn))  # noqa: B023
                 rates.setdefault(name, []).append(seconds)
     calls = sum(e.calls for e in episodes)
     print(f"\nprograms that take 200 ms, {count} episodes, {calls} programs, 16 workers; seconds: "
           + ", ".join(f"{name} {statistics.median(values):.1f}" for name, values in rates.items()))
-    parked = statistics.median(a / b for a, b in zip(rates["few slots"], rates["few slots, parking"]))
-    print(f"      with {few} slots: leaving them while waiting makes it {parked:.1f} times as fast")
-    ratio = statistics.median(a / b for a, b in zip(rates["wait at once"], rates["go on"]))
+    ratio = statistics.median(a / b for a, b in zip(rates["at once"], rates["going on"]))
     print(f"{'PASS' if ratio >= 1.5 else 'MISS'}  going on against waiting: {ratio:.1f}x, the bar is 1.5x")
     return ratio >= 1.5
 
 
-def memory(args, policy, chat: Chat, box, limits: Limits, tasks) -> bool:
+def growth(args, policy, chat: Chat, box, limits: rollout.Limits, tasks) -> bool:
     """Sixteen times as many episodes through the same slots need no more memory."""
-    engine = Engine(policy, chat.tokenizer, box, dataclasses.replace(limits, turn_tokens=16), chat=chat, slots=8)
+    engine = rollout.Engine(policy, chat.tokenizer, box, dataclasses.replace(limits, turn_tokens=16),
+                            chat=chat, slots=8)
     questions = draw(tasks, "rl", 16, args.levels)
     engine.run(questions)
     before = peak_mb(policy)
     engine.run(questions * 16)
-    grown, bar = peak_mb(policy) - before, 0.02 * before
-    print(f"\npeak memory: {before:.0f} MB with 16 episodes, {grown:.0f} MB more with 256, 8 slots both times")
-    print(f"{'PASS' if grown < bar else 'MISS'}  growth of peak memory: {grown:.0f} MB, the bar is {bar:.0f} MB")
+    grown = peak_mb(policy) - before
+    bar = 0.02 * before
+    print(f"\npeak memory: {before:.0f} MB with 16 episodes, {grown:.0f} MB more with 256, 8 slots each time")
+    print(f"{'PASS' if grown < bar else 'MISS'}  growth of peak memory: {grown:.0f} MB, the bar is "
+          f"{bar:.0f} MB")
     return grown < bar
-
-
-def parse(argv: list[str]) -> argparse.Namespace:
-    parser, _ = make_parser(argv, __doc__.split("\n\n")[0], "bench.py rollout")
-    parser.add_argument("--run", type=Path, help="run folder of a policy (default: the model itself)")
-    parser.add_argument("--episodes", type=lambda text: [int(part) for part in text.split(",")], default=[8, 32, 64, 128],
-                        help="numbers of episodes to measure, such as 8,32,64,128")
-    parser.add_argument("--rounds", type=positive, default=2)
-    sandbox.add_arguments(parser)
-    return parser.parse_args(argv)

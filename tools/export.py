@@ -2,12 +2,12 @@
 
     python r1ci.py export --run runs/3b/grpo --out r1ci-3b
 
-An adapter was trained beside a base that is stored in 4 bits. Merging it into *those* weights would round it to 4 bits
-as well, and much of what was learned would be gone. So the base is loaded again, unquantised, and the adapter is added
-there: W + scale B A. What comes out differs from what was trained by the quantisation error of the base, which the
-adapter has never been without; it is the usual price of QLoRA, and small.
+An adapter was trained beside a base that is stored in 4 bits. Merging it into *those* weights would round it
+to 4 bits as well, and much of what was learned would be gone. So the base is loaded again, unquantised, and
+the adapter is added there: W + scale B A. What comes out differs from what was trained by the quantisation
+error of the base, which the adapter has never been without; it is the usual price of QLoRA, and small.
 
-Real models' tokenizers load with AutoTokenizer as ever. The tiny one needs PreTrainedTokenizerFast.from_pretrained:
+Real models' tokenizers load with AutoTokenizer as ever. The tiny one needs PreTrainedTokenizerFast:
 AutoTokenizer takes every tokenizer beside a qwen2 model for Qwen's own.
 """
 import argparse
@@ -15,31 +15,33 @@ import os
 import shutil
 from pathlib import Path
 
-from models import ModelError, exists, load, saved
-from runs import RunError, fail, settings_of_run, writing
+from safetensors import SafetensorError
+
+from runs import UserError, settings_of_run, writing
 
 
 def export(run: Path, out: Path, dtype: str | None = None, device: str = "cpu") -> str:
     """Write the merged model, its tokenizer and chat template to the folder `out`; the type of its weights.
 
-    dtype: bfloat16 or float32; None: the run's --dtype, which for pretrained models is "auto": bfloat16 here.
-    Raises RunError or ModelError if there is nothing to export, or something in the way.
+    dtype: bfloat16 or float32; None: the run's --dtype. UserError if there is nothing to export, or something
+    is in the way.
     """
-    if not exists(run):
-        raise RunError(f"{run} holds no policy: give a stage's folder, such as runs/3b/grpo, or its best/")
+    import models
+    if not models.exists(run):
+        raise UserError(f"{run} holds no policy: give a stage's folder, such as runs/3b/grpo")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise RunError(f"{out} is not an empty folder: choose another --out")
+        raise UserError(f"{out} is not an empty folder: choose another --out")
     config = settings_of_run(run)
     if config is None:
-        raise RunError(f"{run} has no config.json: give a stage's folder, such as runs/3b/grpo, or its best/")
-    dtype = dtype or config["dtype"].replace("auto", "bfloat16")
-    policy, tokenizer = load(config["model"], checkpoint_folder=run, dtype=dtype, quantize="none", device=device,
-                             random_weights=config["random_weights"], layers=config["layers"], seed=config["seed"],
-                             trainable=False)
-    if saved(run, "adapter").is_dir():
+        raise UserError(f"{run} has no config.json: give a stage's folder, such as runs/3b/grpo")
+    dtype = dtype or config["dtype"]
+    policy, tokenizer = models.load(
+        config["model"], checkpoint_folder=run, dtype=dtype, quantize="none", device=models.device_of(device),
+        random_weights=config["random_weights"], seed=config["seed"], trainable=False)
+    if models.saved(run, "adapter").is_dir():
         policy = policy.merge_and_unload(safe_merge=True)  # refuses weights that are not finite
     fresh = out.with_name(out.name + ".new")
-    with writing(out):
+    with writing(out, SafetensorError):
         out.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(fresh, ignore_errors=True)
         policy.save_pretrained(fresh)
@@ -51,14 +53,13 @@ def export(run: Path, out: Path, dtype: str | None = None, device: str = "cpu") 
 def main(argv: list[str] | None = None) -> None:
     """Merge a run's policy into one folder that AutoModelForCausalLM.from_pretrained loads."""
     parser = argparse.ArgumentParser(prog="r1ci.py export", description=main.__doc__)
-    parser.add_argument("--run", type=Path, required=True, help="a stage's folder, such as runs/3b/grpo, or its best/")
-    parser.add_argument("--out", type=Path, required=True, help="a folder that does not exist yet, or is empty")
-    parser.add_argument("--dtype", choices=("bfloat16", "float32"), help="of the weights (default: the "
-                        "run's --dtype, or bfloat16 if that is auto)")
+    parser.add_argument("--run", type=Path, required=True, help="a stage's folder, such as runs/3b/grpo")
+    parser.add_argument("--out", type=Path, required=True, help="a folder that does not exist yet, or is "
+                        "empty")
+    parser.add_argument("--dtype", choices=("bfloat16", "float32"),
+                        help="of the weights (default: the run's --dtype)")
     parser.add_argument("--device", default="cpu", help="where the merging is done")
     args = parser.parse_args(argv)
-    try:
-        dtype = export(args.run, args.out, args.dtype, args.device)
-    except (RunError, ModelError) as error:
-        fail(error)
-    print(f"exported to {args.out} ({dtype}): AutoModelForCausalLM.from_pretrained({str(args.out)!r}) loads it")
+    dtype = export(args.run, args.out, args.dtype, args.device)
+    print(f"exported to {args.out} ({dtype}): AutoModelForCausalLM.from_pretrained({str(args.out)!r}) loads "
+          "it")

@@ -1,0 +1,115 @@
+"""The logged episodes of an evaluation: what became of them, and which ones show a reader what happened.
+
+An episode is a line of FILE.episodes.jsonl as evaluate.py writes it: the question's name, the turns, answer,
+verdict and why it stopped.
+"""
+import re
+from collections.abc import Callable
+
+from tasks import TASKS, extract_answer
+
+STAGES = {"base": "untrained", "sft": "after SFT", "grpo": "after RL"}  # folder: name
+TITLES = {"held-out": "Unseen tasks", "training": "New questions of the training tasks"}
+LENGTH = 600  # characters of an example, as nearly as there is one
+LONGEST_PART = 1200  # characters of a question, turn or output; longer ones are cut in the middle
+
+
+def question_of(line: dict):
+    """The question of a logged episode."""
+    return TASKS[line["task"]].question(line["seed"], line["level"])
+
+
+def last_words(line: dict) -> str:
+    """The text of the last turn; a prompt that left no room has none."""
+    return line["turns"][-1]["text"] if line["turns"] else ""
+
+
+def loosely_right(task: str, question, text: str) -> bool:
+    """Is any of the closing words of a text right? A generous rule: the format may never have been learned.
+
+    Tried: the stated answer, the last line, what follows its last "is", ":" or "=", its last word, and the
+    last option letter.
+    """
+    lines = [line.strip() for line in text.strip().splitlines() if line.strip(" `")]
+    last = lines[-1] if lines else ""
+    options = re.findall(r"\(([A-Z])\)|\b([A-Z])\)", text)
+    tried = [extract_answer(text, "angle") or "", last, re.split(r"\bis\b|:|=", last)[-1],
+             (last.split() or [""])[-1]]
+    tried += [f"({''.join(options[-1])})"] if options else []
+    return any(TASKS[task].check(question, found) for word in tried
+               for found in {word.strip(), word.strip(" .*`\"'$")} if found)
+
+
+def outcome(line: dict) -> str:
+    """What became of an episode, in a few words: where right answers come from, and where it goes wrong."""
+    programs = [turn for turn in line["turns"] if turn["status"]]
+    ran = [turn for turn in programs if turn["status"] == "ok"]
+    if line["correct"]:
+        return "right, with a program that ran" if ran else "right, in words"
+    if line["stop"] != "answer":
+        return {"void": "no answer: stopped without one", "length": "no answer: too long",
+                "calls": "no answer: too many programs"}[line["stop"]]
+    if not ran:
+        return "wrong, its programs failed" if programs else "wrong, in words"
+    same = (line["answer"] or "").split() == (ran[-1]["output"] or "").split()
+    return "wrong, as its program printed" if same else "wrong, though its program printed something else"
+
+
+def example_episodes(found: dict) -> list[tuple[str, dict]]:
+    """(heading, episode): a question that training won, one that it lost, one wrong though its program ran.
+
+    found: as results.evaluations gives it. By rule: of all that fit, the unseen tasks first, then those with
+    a program, then the one whose length is nearest to LENGTH characters.
+    """
+    pairs = []  # (order, name of the earlier stage, its episode, the last stage's)
+    for order, selection in enumerate(TITLES):
+        if selection in found["grpo"]:
+            after = found["grpo"][selection]["interpreter"]["episodes"]
+            for stage in ("sft", "base"):
+                earlier = found[stage][selection]["interpreter"]["episodes"]
+                before = {line["number"]: line for line in earlier}
+                pairs += [(order, STAGES[stage], before[line["number"]], line) for line in after]
+
+    def pick(heading: str, fits: Callable[[dict, dict], bool]) -> list[tuple[str, dict]]:
+        fitting = [(order, not any(turn["status"] for turn in new["turns"]),
+                    abs(characters(new) - LENGTH), i, name, new)
+                   for i, (order, name, old, new) in enumerate(pairs) if fits(old, new)]
+        return [(heading.format(best[4]), best[5]) for best in sorted(fitting, key=lambda one: one[:4])[:1]]
+
+    def ran(line: dict) -> bool:
+        return line["stop"] == "answer" and any(turn["status"] == "ok" and (turn["output"] or "").strip()
+                                                for turn in line["turns"])
+
+    last = STAGES["grpo"]
+    return [*pick(f"Wrong {{}}, right {last}", lambda old, new: new["correct"] and not old["correct"]),
+            *pick(f"Right {{}}, wrong {last}", lambda old, new: old["correct"] and not new["correct"]),
+            *pick("A program that runs, and a wrong answer",
+                  lambda old, new: not new["correct"] and ran(new))]
+
+
+def characters(line: dict) -> int:
+    """How long an episode is."""
+    turns = sum(len(turn["text"]) + len(turn["output"] or "") for turn in line["turns"])
+    return len(question_of(line).prompt) + turns
+
+
+def as_code_block(line: dict) -> str:
+    """An episode as it looks to a reader, in a code block of markdown; long parts are cut in the middle."""
+    def cut(text: str) -> str:
+        half = LONGEST_PART // 2
+        if len(text) <= LONGEST_PART:
+            return text
+        return f"{text[:half]}\n[.. {len(text) - LONGEST_PART} characters ..]\n{text[-half:]}"
+
+    question = question_of(line)
+    parts = [f"question ({line['task']}, level {line['level']}): {cut(question.prompt)}"]
+    for turn in line["turns"]:
+        parts.append(f"policy: {cut(turn['text'])}")
+        if turn["output"] is not None:
+            parts.append(f"interpreter ({turn['status']}): {cut(turn['output'])}")
+    right = question.data.get("answer")
+    said = "right" if line["correct"] else "wrong" + (f"; right would be {right}" if right else "")
+    parts.append(f"-> {said}" + ("" if line["stop"] == "answer" else f" (stopped: {line['stop']})"))
+    # What the model wrote can end neither the block nor the section.
+    text = "\n".join(parts).replace("````", "` ` ` `").replace("<!--", "<! --")
+    return f"````\n{text}\n````"
