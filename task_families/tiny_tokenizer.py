@@ -1,4 +1,4 @@
-"""The tiny model's tokenizer: byte-level BPE with ChatML tokens, about 1,700 of them.
+"""The tiny model's tokenizer: byte-level BPE with ChatML markers, about 1,400 tokens.
 
 Copying from the question into the program is what so small a model learns last. So what is copied comes in
 few

@@ -4,12 +4,15 @@ import importlib
 import multiprocessing
 import os
 import sys
+import threading
+from multiprocessing import forkserver
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported: no test waits for a hub
 
 import pytest
 import torch
+from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2ForCausalLM
 
 torch.set_num_threads(1)  # the policies are small; more threads only get into each other's way
@@ -103,6 +106,12 @@ FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["grpo", "transformers.models.qwen2.modeling_qwen2"])
 
 
+def pytest_collection_finish(session):
+    """The server imports beside the first tests, if there are tests that need it."""
+    if any(hasattr(item.module, "start") for item in session.items):
+        forkserver.ensure_running()
+
+
 def chance(episode):
     """A reward for an untrained policy, which earns no other."""
     return float(sum(episode.ids) % 2)
@@ -114,6 +123,7 @@ def _main(module, arguments, environment, folder, out, err):
     sys.stdout = open(out, "w", buffering=1)  # noqa: SIM115
     sys.stderr = open(err, "w", buffering=1) if err else sys.stdout  # noqa: SIM115
     torch.set_num_threads(1)
+    tqdm.set_lock(threading.RLock())  # its own is one between processes, which a killed one leaves behind
     grpo.REWARDS["chance"] = chance
     main = importlib.import_module(module).main
     runs.command(lambda: main([str(argument) for argument in arguments]))

@@ -142,7 +142,7 @@ def test_out_of_memory_in_sft(tokenizer, chat, conversations, monkeypatch):
 
 def test_out_of_memory_in_rollouts_halves_the_slots(taught, box, monkeypatch, capsys):
     policy, tokenizer, chat = taught
-    questions = draw(select("count_bits"), "sft", 5, (1,))
+    questions = draw(select("count_bits"), "sft", 4, (1,))
     options = {"samples": 2, "temperature": 0.8, "seed": 1}
     engine = Engine(policy, tokenizer, box, Limits(60, 300, 3, 300), chat=chat, slots=64)
     expected = [episode.ids for episode in engine.run(questions, **options)]
@@ -160,9 +160,9 @@ def test_out_of_memory_in_rollouts_halves_the_slots(taught, box, monkeypatch, ca
     found = engine.run(questions, on_end=lambda episode: ended.update({episode.number: episode}), **options)
     assert [episode.ids for episode in found] == expected and engine.slots == 2
     # the last call for a number is the one that counts
-    assert [ended[number] for number in range(10)] == found
+    assert [ended[number] for number in range(8)] == found
     error = capsys.readouterr().err
-    assert "from 10 to 5 slots" in error and "--slots 2" in error and error.count("\n") == 2
+    assert "from 8 to 4 slots" in error and "--slots 2" in error and error.count("\n") == 2
     most = 0
     with pytest.raises(UserError, match="300 tokens.*--episode-tokens"):
         engine.run(questions, **options)

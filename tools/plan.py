@@ -157,12 +157,13 @@ def training_memory(shape: Shape, setup: Setup, wide: int) -> dict[str, float]:
         layer += copies if setup.gradient_checkpointing else 0
     elif setup.quantize != "none":  # one matrix, unpacked
         layer += max(a * b for a, b in shape.matrices) * wide
+    matrix = shape.vocabulary * shape.hidden
     # Of a chunk of positions: logits, log-probabilities, and two more for the entropy, or for the gradient.
     head = min(tokens, models.logits_chunk(shape.vocabulary)) * shape.vocabulary * 4 * 4
-    if full:  # gradients of the chunks, while they are added up (the last number is the copy in bfloat16)
-        matrix = shape.vocabulary * shape.hidden
-        head = max(head + 2 * matrix, 6 * matrix) + 2 * matrix if mixed else max(head + 4 * matrix, 12
-                                                                                 * matrix)
+    if mixed:  # gradients of the chunks, while they are added up, and a copy of the matrix, in bfloat16
+        head = max(head + 4 * matrix, 8 * matrix)
+    elif full:
+        head = max(head + 4 * matrix, 12 * matrix)
     return {"saved activations": saved, "one layer, LM head": max(layer, head)}
 
 
@@ -192,11 +193,9 @@ def what_fits(shape: Shape, setup: Setup, gib: float) -> dict[str, int]:
         return peak(memory(shape, dataclasses.replace(setup, **changes))) <= gib * GIB * (1 - HEADROOM)
 
     # A micro-batch holds at least one episode, so a budget of 1 token stands for just that.
-    one_episode = fits(slots=1, micro_tokens=1)
     return {
         "slots": largest_fitting(lambda n: fits(slots=n, micro_tokens=1), MOST_SLOTS),
-        "micro_tokens": largest_fitting(lambda n: fits(slots=1, micro_tokens=n), MOST_TOKENS)
-        if one_episode else 0,
+        "micro_tokens": largest_fitting(lambda n: fits(slots=1, micro_tokens=n), MOST_TOKENS),
         "episode_tokens": largest_fitting(lambda n: fits(slots=8, micro_tokens=1, episode_tokens=n), LONGEST)}
 
 
