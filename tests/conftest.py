@@ -3,6 +3,7 @@ import copy
 import importlib
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 from multiprocessing import forkserver
@@ -15,6 +16,8 @@ import torch
 from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2ForCausalLM
 
+# A shell that starts the tests with "&" has them ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)  # the policies are small; more threads only get into each other's way
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
