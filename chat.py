@@ -143,7 +143,7 @@ class Chat:
         return self._encode(content) + [self.end_of_turn]
 
     def harmless(self, text: str) -> str:
-        """Without the template's own markers: tool output must not be able to open or close a message."""
+        """`text` with the template's markers broken: tool output can neither open nor close a message."""
         for token in self._special:
             text = text.replace(token, f"{token[0]} {token[1:]}")
         return text

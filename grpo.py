@@ -10,7 +10,7 @@ within the group. No critic: the group's mean is the baseline.
 
     advantage    A_i = (r_i - mean(r)) / std(r)                            over the G episodes of a question
     ratio        rho_t = exp(log pi(t) - log pi_old(t))                    pi_old: the policy that sampled
-    loss         - 1/N sum_i 1/|y_i| sum_t min(rho_t A_i, clip(rho_t, 1-low, 1+high) A_i) + beta KL_t
+    loss         1/N sum_i 1/|y_i| sum_t [beta KL_t - min(rho_t A_i, clip(rho_t, 1-low, 1+high) A_i)]
     KL           k3: exp(d) - d - 1 with d = log pi_ref(t) - log pi(t)     pi_ref: the policy RL started from
 
 t runs over the tokens that the policy wrote; |y_i| counts just those. The paper (arXiv 2505.21668) prints
@@ -252,9 +252,9 @@ def train_on(policy, reference: Reference | None, trainer: Trainer, episodes: li
     policy.train()
     updates = [trainer.step(lengths, loss_of, prompts) for _ in range(args.epochs if live else 0)]
     policy.eval()
-    sums = sum(map(Counter, updates), Counter())
+    sums = Counter({name: sum(u[name] for u in updates) for u in updates for name in u})  # "+" drops NaN
     count, tokens = max(1, len(updates)), max(1, sums["tokens"])
-    return {"loss": sum(u["loss"] for u in updates) / count, "grad_norm": sums["grad_norm"] / count,
+    return {"loss": sums["loss"] / count, "grad_norm": sums["grad_norm"] / count,
             "entropy": sums["entropy"] / tokens, "kl": sums["kl"] / tokens, "clip_share": sums["clipped"]
             / tokens, "logprob_error": sums["abs_difference"] / tokens, "trained_tokens": sums["tokens"],
             "micro_tokens": trainer.micro_tokens, **correction}
@@ -294,13 +294,13 @@ def train(policy, reference: Reference | None, engine: Engine, run: Run, args: a
             questions = curriculum.questions(step)
             episodes = batches.rollouts(engine, questions, args.samples, temperature=args.temperature,
                                 seed=args.seed * 1_000_003 + step)
-            sampled = time.perf_counter()
+            written = time.perf_counter()
             for episode in episodes:
                 episode.reward = REWARDS[args.reward](episode)
             groups = torch.arange(len(questions)).repeat_interleave(args.samples)
             metrics = {"step": step, "stage": curriculum.stage(step), **rollout_metrics(episodes, groups)}
 
-            # The mask rules everything in training: the policy's own tokens.
+            # What is trained: the policy's own tokens, or (ablation) everything after the prompt.
             masks = [batches.training_mask(e.mask, args.train_on_code_output) for e in episodes]
             old = old_logprobs(policy, trainer, episodes, masks, args)
             if critic:  # PPO's KL is in the rewards, so its loss has no reference
@@ -313,9 +313,9 @@ def train(policy, reference: Reference | None, engine: Engine, run: Run, args: a
                                 advantages, args)
 
             ended = time.perf_counter()
-            metrics |= {**numbers, "seconds_rollout": sampled - began, "seconds_training": ended - sampled,
+            metrics |= {**numbers, "seconds_rollout": written - began, "seconds_training": ended - written,
                         "seconds_sandbox": engine.seconds_waiting - waited,
-                        "tokens_per_second": metrics["sampled_tokens"] / (sampled - began)}
+                        "tokens_per_second": metrics["sampled_tokens"] / (written - began)}
             run.append("metrics.jsonl", [metrics])
             curriculum.record(step, episodes)
             drawn = random.Random(f"log/{args.seed}/{step}").sample(range(len(episodes)),

@@ -96,7 +96,7 @@ class SlotCache(Cache):
         config = unwrap(policy).config
         size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         self.groups = config.num_attention_heads // config.num_key_value_heads  # query heads that share a key
-        # The last place of a slot is never read: padding of short rows in a prefill is written there.
+        # No query attends to the last place of a slot: padding of short rows in a prefill is written there.
         shape = (slots, config.num_key_value_heads, length + 1, size)
         weight = unwrap(policy).get_input_embeddings().weight
         super().__init__(layers=[SlotLayer(self, shape, weight.dtype, weight.device)

@@ -1,6 +1,6 @@
-"""Policies: the tiny model, loading (NF4, bf16, LoRA), saving, scoring, and the copies beside the policy.
+"""Policies: the tiny model, loading (NF4, bf16, LoRA), saving, scoring, and a merged copy to sample from.
 
-A policy is an ordinary transformers model (or a PEFT model round one). Two functions read it: the rollout
+A policy is an ordinary transformers model (or a PEFT model round one). Two places run it: the rollout
 engine runs its backbone on a cache, and `score` computes log-probabilities of given tokens:
 
     ids (B, T) -> backbone, the prompt that all rows share only once -> positions that predict a trained token
@@ -50,7 +50,7 @@ def tiny_tokenizer():
 
 
 def shape_config(layers, hidden, heads, kv_heads, mlp, vocabulary, tied):
-    """A Qwen2 configuration."""
+    """Qwen2's configuration with these sizes, see SHAPES."""
     from transformers import Qwen2Config
     return Qwen2Config(num_hidden_layers=layers, hidden_size=hidden, num_attention_heads=heads,
                        num_key_value_heads=kv_heads, intermediate_size=mlp, vocab_size=vocabulary,

@@ -55,7 +55,7 @@ LAG = 4  # decode steps that a program may run beside its neighbours' decoding b
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of an episode; reaching one ends it with stop "length" or "calls", never silently."""
+    """Limits of an episode; the first three end it (stop "length" or "calls"), the last cuts outputs."""
     turn_tokens: int = 768  # sampled in one turn
     episode_tokens: int = 4096  # prompt, results and everything sampled
     calls: int = 8  # programs run

@@ -172,7 +172,7 @@ def main(argv: list[str] | None = None) -> bool:
     if not train(policy, examples, run, args):
         print(f"Stopped; {args.out} keeps the finished steps. The same command with --resume goes on.")
         return False
-    save(policy, tokenizer, run.folder)
+    batches.first_then_others(lambda: save(policy, tokenizer, run.folder))  # who goes on finds it saved
     losses = [line["loss"] for line in run.read("metrics.jsonl")]
     part = max(1, len(losses) // 5)
     print(f"SFT: {len(examples)} conversations, {len(losses)} steps, loss {sum(losses[:part]) / part:.3f} -> "

@@ -7,7 +7,7 @@
 Held out means held out. Training and evaluation use disjoint seed ranges, and because two seeds may give the
 same text (there are only so many three-letter words), a question's *text* also decides: one prompt in four,
 chosen by its SHA-256, is for evaluation and is never drawn for training. So no training question is an
-evaluation question, word for word, whatever the numbers drawn.
+evaluation question, word for word, whatever the seeds.
 
 The 144 names, suites and abilities follow the paper's sources (33 SymBench, 27 BIG-Bench-Hard, 84
 Reasoning-Gym). Texts, generators, checkers and the choice of the 37 test tasks are ours: the paper's split is

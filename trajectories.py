@@ -5,7 +5,7 @@ right are kept, at most 70 per task. Without a teacher we have something better 
 program for every task (always right, never creative). From it come six kinds of conversation:
 
     reason   a worked solution in words                            text-solvable tasks only
-    guess    the right answer straight away, in words              right, but nothing that words could compute
+    guess    the right answer straight away, in words              right, but without visible work
     code     a program, its real output, the answer
     repair   a program with a slip, the real error, the repaired program, its output, the answer
     recheck  a program, its output, a second program that tests it another way, the answer
@@ -58,10 +58,10 @@ def slip(program: str, rng: random.Random) -> str:
 
 def choose_kind(question: Question, rng: random.Random, text_share: float, multi_share: float,
                 fallback_share: float = 0.0) -> str:
-    """Words with probability `text_share`, else code: some end in words, of the rest some are multi-turn."""
+    """Words with probability `text_share`; else code: a share falls back to words, a share is multi-turn."""
     if rng.random() < text_share or not question.data["program"]:  # a question from a file has no oracle
         return "reason" if question.data["reasoning"] else "guess"
-    if fallback_share and rng.random() < fallback_share:  # 0 draws nothing: the other kinds fall as ever
+    if fallback_share and rng.random() < fallback_share:  # 0 draws no number: other draws stay the same
         return "fallback"
     if rng.random() < multi_share:
         return "recheck" if question.data["recheck"] and rng.random() < 0.5 else "repair"

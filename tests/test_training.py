@@ -84,6 +84,15 @@ def gradients(policy, episodes, advantages, micro_tokens=4096, **changes):
     return trainer.optimizers[0].seen, stats
 
 
+def test_numbers_that_are_not_finite_are_reported(tokenizer, monkeypatch):
+    """A run that diverges must not look calm in its metrics."""
+    policy = build(tokenizer)
+    step = Trainer.step
+    monkeypatch.setattr(Trainer, "step", lambda *args: step(*args) | {"grad_norm": math.nan, "kl": math.nan})
+    _, stats = gradients(policy, episodes_for(policy, [1, 0, 1, 0]), [1.0, -1.0, 0.5, -0.5])
+    assert math.isnan(stats["grad_norm"]) and math.isnan(stats["kl"]) and stats["trained_tokens"] > 0
+
+
 @pytest.mark.parametrize("aggregate", ["sequence", "token", "constant"])
 def test_the_gradient_does_not_depend_on_micro_batches(tokenizer, aggregate):
     policy = build(tokenizer)
