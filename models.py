@@ -33,7 +33,6 @@ from trajectories import WORDINGS, block
 # bitsandbytes says at import that an optional package for a faster CPU is missing: nobody needs to know.
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
-# For --random-weights: layers, hidden, heads, key/value heads, MLP, vocabulary, tied embeddings.
 SHAPES = {name: values["shape"] for name, values in PRESETS.items() if values["shape"]}
 
 
@@ -250,10 +249,11 @@ def token_logprobs(logits: torch.Tensor, ids: torch.Tensor, temperature: float =
     """
     logits = logits if logits.dtype == torch.float64 else logits.float()  # bfloat16 is too coarse to sum
     logprobs, entropy = F.log_softmax(logits if temperature == 1 else logits / temperature, dim=-1), None
+    chosen = logprobs.gather(-1, ids.unsqueeze(-1)).squeeze(-1)  # first: backward recomputes only so far
     if want_entropy:
         with torch.no_grad():  # a logit of -inf counts 0, not NaN
             entropy = -logprobs.exp().mul_(logprobs.clamp_min(-1e4)).sum(-1)
-    return logprobs.gather(-1, ids.unsqueeze(-1)).squeeze(-1), entropy
+    return chosen, entropy
 
 
 def logits_chunk(vocabulary: int) -> int:
