@@ -114,9 +114,9 @@ class Engine:
                    for _ in range(min(self.concurrency, len(episodes)))]
         errors = []
         alive = len(threads)
-        for thread in threads:
-            thread.start()
         try:
+            for thread in threads:
+                thread.start()
             while alive:
                 what = ended.get()
                 if what is None:
