@@ -1,5 +1,6 @@
 """Little memory: scoring without all logits, steps and rollouts that give way, checkpoints on a full disk."""
 import copy
+import gc
 import os
 
 import pytest
@@ -23,6 +24,7 @@ from trajectories import encode
 
 def peak_bytes(work):
     """The most memory that tensors had at the same time, temporary ones included: torch's own account."""
+    gc.collect()  # nothing older is freed while memory is counted
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         work()
     changes = [e for e in record.profiler.kineto_results.events() if e.name() == "[memory]"]

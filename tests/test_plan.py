@@ -1,6 +1,5 @@
 """The plan against real models built here: the exact terms to the byte, activations within a few percent."""
 import dataclasses
-import gc
 
 import pytest
 import torch
@@ -72,7 +71,6 @@ def planned_and_real(policy, wanted):
         models.score(policy.train(), ids, torch.ones_like(ids))[0].sum().backward()
 
     work()  # gradients exist from now on
-    gc.collect()  # nor is anything older freed while memory is counted
     parts = plan.memory(plan.shape_of("small"), wanted)["training"]
     return sum(parts.values()) - parts["gradients"], peak_bytes(work)
 

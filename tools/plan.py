@@ -160,8 +160,8 @@ def training_memory(shape: Shape, setup: Setup, wide: int) -> dict[str, float]:
     matrix = shape.vocabulary * shape.hidden
     # Of a chunk of positions: logits, log-probabilities, and two more for the entropy, or for the gradient.
     head = min(tokens, models.logits_chunk(shape.vocabulary)) * shape.vocabulary * 4 * 4
-    if mixed:  # gradients of the chunks, while they are added up, and a copy of the matrix, in bfloat16
-        head = max(head + 4 * matrix, 8 * matrix)
+    if mixed:  # a copy of the matrix in bfloat16; gradients of the chunks, while they are added up
+        head = max(head + 2 * matrix, 8 * matrix)
     elif full:
         head = max(head + 4 * matrix, 12 * matrix)
     return {"saved activations": saved, "one layer, LM head": max(layer, head)}
