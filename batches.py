@@ -14,7 +14,9 @@ step is split. Three things live off that:
 """
 import atexit
 import gc
+import math
 import os
+import pickle
 import random
 import sys
 from collections import Counter
@@ -25,7 +27,7 @@ import torch
 import torch.distributed as dist
 from tqdm import tqdm
 
-from runs import UserError, rank, world_size
+from runs import KEPT, Run, UserError, rank, world_size, writing
 
 
 def pad(sequences: list[list[int]], device="cpu") -> torch.Tensor:
@@ -150,6 +152,9 @@ def make_optimizers(parameters: dict[str, torch.Tensor], kind: str, lr: float) -
             torch.optim.AdamW(others, lr=lr, betas=(0.9, 0.95), weight_decay=0.0)]
 
 
+SKIPPED = 5  # so many steps in a row that are not finite end the run
+
+
 class Trainer:
     """Parameters, their optimizers, and a step of them: the same for SFT, the policy and the critic."""
 
@@ -157,6 +162,7 @@ class Trainer:
         self.parameters = parameters
         self.optimizers = make_optimizers(parameters, kind, lr)
         self.micro_tokens = micro_tokens
+        self.skipped = 0  # steps in a row that were not taken
 
     def step(self, lengths: list[int], loss_of: Callable[[list[int]], tuple[torch.Tensor, dict]],
              prompts: list[tuple] | None = None, lr: float | None = None) -> dict:
@@ -177,15 +183,21 @@ class Trainer:
                     loss = sums = None  # the tensors of the failed attempt
                     self._give_way([lengths[i] for i in group])
                     break
-        parameters = list(self.parameters.values())
+        parameters, sums = list(self.parameters.values()), totals(sums)
         sum_gradients(parameters)
-        norm = torch.nn.utils.clip_grad_norm_(parameters, max_norm=1.0)
+        norm = torch.nn.utils.clip_grad_norm_(parameters, max_norm=1.0).item()
+        finite = math.isfinite(norm) and math.isfinite(sums.get("loss", 0.0))
+        self.skipped = 0 if finite else self.skipped + 1
+        if self.skipped == SKIPPED:
+            raise UserError(f"{SKIPPED} steps in a row had a loss or gradient that is not finite, so they "
+                            f"were not taken: a lower --lr, or in RL --dual-clip 3, may help{KEPT}")
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["lr"] if lr is None else lr
-            optimizer.step()
+            if finite:
+                optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        return {**totals(sums), "grad_norm": norm.item(), "micro_tokens": self.micro_tokens}
+        return {**sums, "grad_norm": norm, "skipped": int(not finite), "micro_tokens": self.micro_tokens}
 
     @torch.no_grad()
     def score(self, function: Callable, ids: list[list[int]], masks: list[list[int]]) -> torch.Tensor:
@@ -217,6 +229,52 @@ class Trainer:
         self.micro_tokens = min(old, len(lengths) * max(lengths)) // 2
         tqdm.write(f"out of memory in training: from {old} to {self.micro_tokens} tokens per forward pass "
                    f"(--micro-tokens {self.micro_tokens} avoids this)", sys.stderr)
+
+
+def save_checkpoint(run: Run, parameters: dict, optimizers: list, step: int) -> None:
+    """Save what training needs to go on after `step` steps; parameters: name -> trained tensor.
+
+    Written under a temporary name and renamed: there is always one whole checkpoint.
+    """
+    if rank() > 0:
+        return
+    if not all(parameter.isfinite().all() for parameter in parameters.values()):
+        raise UserError(f"weights are not finite after {step} steps, so they are not saved{KEPT}")
+    state = {"step": step, "parameters": parameters, "random": torch.get_rng_state(),
+             "optimizers": [optimizer.state_dict() for optimizer in optimizers]}
+    fresh, final = run.folder / "trainer.pt.new", run.folder / "trainer.pt"
+    with writing(final, RuntimeError, hint=KEPT):
+        with open(fresh, "wb") as file:
+            torch.save(state, file)
+            os.fsync(file.fileno())  # on the disk before it gets the good name
+        os.replace(fresh, final)
+
+
+def restore(run: Run, parameters: dict, optimizers: list) -> int:
+    """Load the last checkpoint, if there is one, and cut the logs back to it; the finished steps."""
+    path, step = run.folder / "trainer.pt", 0
+    try:
+        if path.exists():
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            for name, parameter in parameters.items():
+                parameter.data.copy_(state["parameters"][name])
+            for optimizer, saved in zip(optimizers, state["optimizers"]):
+                optimizer.load_state_dict(saved)
+            torch.set_rng_state(state["random"])
+            step = state["step"]
+    except (OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError, pickle.UnpicklingError):
+        raise UserError(f"{path} is damaged: --overwrite starts again") from None
+    run.cut(step)
+    same_on_all_ranks(parameters)
+    return step
+
+
+def same_on_all_ranks(parameters: dict[str, torch.Tensor]) -> None:
+    """UserError if torchrun's processes would train different policies."""
+    sums = gather([sum(parameter.double().abs().sum().item() for parameter in parameters.values())])
+    if any(abs(other - sums[0]) > 1e-9 * abs(sums[0]) for other in sums):
+        raise UserError(f"the processes have loaded different weights (sums {sums}): use a folder that all "
+                        "of them can read")
 
 
 def join_processes(device: str) -> None:

@@ -54,7 +54,8 @@ PROMPTS = {
     },
 }
 
-CODE_BLOCK = re.compile(r"(?ims)^```(?:python|py|python3)[ \t]*\n(.*?)^```")  # any case, multi-line
+# Any case, multi-line; also indented, as in a list (tasks.py leaves out the same when it looks for answers).
+CODE_BLOCK = re.compile(r"(?ims)^([ \t]*)```(?:python|py|python3)[ \t]*\n(.*?)^\1```")
 
 
 def state_answer(answer: str, answer_format: str = "angle") -> str:
@@ -71,7 +72,7 @@ def head_prompt(mode: str = "interpreter", style: str = "full", answer_format: s
 def find_code(text: str) -> str | None:
     """The program of the first complete ```python block in a turn; None if there is none (yet)."""
     block = CODE_BLOCK.search(text)
-    return block[1] if block else None
+    return re.sub(f"(?m)^{block[1]}", "", block[2]) if block else None
 
 
 class Chat:
@@ -111,7 +112,11 @@ class Chat:
             raise UserError("the chat template does not close an assistant message with a special token")
         self.end_of_turn = first[0]
         self.stop_ids |= {self.end_of_turn}
-        self._special = sorted(set(tokenizer.all_special_tokens), key=len, reverse=True)
+        # Markers: special tokens, other added tokens that the template uses, and its words in brackets.
+        added = {token.content: token.special for token in tokenizer.added_tokens_decoder.values()}
+        markers = {text for text, special in added.items() if special or text in rendered}
+        markers |= set(re.findall(r"<[^<>\s]+>|\[/?[A-Z]+\]", self._before_results + self._after_results))
+        self._markers = sorted(markers | set(tokenizer.all_special_tokens), key=len, reverse=True)
 
     def messages(self, question: str) -> list[dict]:
         """The conversation before the policy's first token."""
@@ -124,7 +129,7 @@ class Chat:
     def prompt_ids(self, question: str, head: str | None = None) -> list[int]:
         """Ids of the system message (ours, or a recorded one), the question and the first turn's header."""
         system, user = self.messages(self.harmless(question))
-        return self._encode(self._render([{**system, "content": head or self.head}, user]))
+        return self._encode(self._render([{**system, "content": self.harmless(head or self.head)}, user]))
 
     def user_ids(self, content: str, closed: bool = True) -> list[int]:
         """Ids from the end of one policy turn to the header of the next, with a user message between them.
@@ -144,9 +149,9 @@ class Chat:
 
     def harmless(self, text: str) -> str:
         """`text` with the template's markers broken: tool output can neither open nor close a message."""
-        for token in self._special:
-            text = text.replace(token, f"{token[0]} {token[1:]}")
-        return text
+        for marker in self._markers:
+            text = text.replace(marker, f"{marker[0]} {marker[1:]}")
+        return text.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair is no text
 
     def _encode(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]

@@ -21,7 +21,7 @@ import argparse
 from pathlib import Path
 
 import runs
-from runs import UserError, at_least, command, make_parser, positive, run_name
+from runs import SEED, UserError, command, make_parser, run_name, whole
 
 SAMPLES = 20  # answers per measured question
 
@@ -31,10 +31,10 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser, values = make_parser(argv, __doc__.split("\n\n")[0])
     add = parser.add_argument_group("measurement").add_argument
     add("--run", type=Path, help="run folder of the policy (default: runs/MODEL/sft)")
-    add("--questions", type=positive, default=values["rl"]["steps"] * values["rl"]["questions"] // 4,
+    add("--questions", type=whole(), default=values["rl"]["steps"] * values["rl"]["questions"] // 4,
         help="how many RL questions")
-    add("--potential-samples", type=positive, default=SAMPLES, help="answers per question, in all modes")
-    add("--seed", type=at_least(0), default=0, help="of sampling")
+    add("--potential-samples", type=whole(1, 1024), default=SAMPLES, help="answers per question, in all modes")
+    add("--seed", type=SEED, default=0, help="of sampling")
     args = parser.parse_args(argv)
     args.run = args.run or Path("runs") / run_name(args.model) / "sft"
     return args
@@ -43,7 +43,6 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 if __name__ == "__main__":
     command(parse)  # --help and mistakes are answered before torch is imported
 
-import json
 import random
 from collections.abc import Iterable
 
@@ -108,10 +107,8 @@ def total(counts: Counts) -> tuple[int, int]:
 def read_counts(path: Path, samples: int | None = None) -> dict[Id, Counts]:
     """A measurement in the order of its file, empty if there is none; samples: what each line must have."""
     counts: dict[Id, Counts] = {}
-    lines = path.read_text("utf-8").strip().split("\n") if path.exists() else []
-    for number, line in enumerate(lines, 1):
+    for number, record in enumerate(runs.read_jsonl(path), 1):
         try:
-            record = json.loads(line)
             right, asked = total(record["counts"])
             improvement_potential(right, asked)
             counts[record["task"], record["seed"], record["level"]] = record["counts"]
@@ -179,7 +176,7 @@ class Curriculum:
         self.tasks = select(args.tasks)
         self.stage_steps = max(1, args.steps // 4)
         saved = run.folder / "stages.json"  # a resumed run goes on with them, whatever is measured meanwhile
-        made = json.loads(saved.read_text("utf-8")) if saved.exists() else []
+        made = runs.read_json(saved, list) if saved.exists() else []
         if args.curriculum != "none" and not made:
             made = self._make_stages(engine)
             run.write("stages.json", made)

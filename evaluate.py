@@ -18,7 +18,7 @@ import argparse
 from pathlib import Path
 
 import runs
-from runs import UserError, at_least, command, make_parser, positive, rank, run_name
+from runs import SEED, UserError, command, make_parser, rank, real, run_name, whole
 
 
 def parse(argv: list[str] | None = None, more=None) -> argparse.Namespace:
@@ -27,14 +27,14 @@ def parse(argv: list[str] | None = None, more=None) -> argparse.Namespace:
     add = parser.add_argument_group("evaluation").add_argument
     add("--run", type=Path, help="run folder of the policy (default: the newest of --model)")
     add("--base", action="store_true", help="the untrained model, even if there are runs")
-    add("--questions", type=positive, help=f"default: {values['eval_questions']}; of your own files all")
-    add("--samples", type=positive, default=1, help="answers per question; with more than 1 also pass@k")
-    add("--temperature", type=at_least(0, float), default=values["eval_temperature"], help="of sampling")
-    add("--top-p", type=at_least(0.01, float), default=1.0, help="sample from the likeliest tokens only")
-    add("--seed", type=at_least(0), default=0, help="of sampling")
+    add("--questions", type=whole(), help=f"default: {values['eval_questions']}; of your own files all")
+    add("--samples", type=whole(1, 1024), default=1, help="answers per question; with more than 1 also pass@k")
+    add("--temperature", type=real(0, 10), default=values["eval_temperature"], help="of sampling")
+    add("--top-p", type=real(0.01, 1), default=1.0, help="sample from the likeliest tokens only")
+    add("--seed", type=SEED, default=0, help="of sampling")
     add("--out", type=Path, help="the result (default: eval.json or eval-MODE.json in the run folder)")
     add("--overwrite", action="store_true", help="forget the finished episodes and start again")
-    add("--save-every", type=positive, help="episodes that are worked on together (default: 4 x --slots)")
+    add("--save-every", type=whole(), help="episodes that are worked on together (default: 4 x --slots)")
     add("--against", type=Path, help="compare with this evaluation: its file, or a run folder")
     if more:
         more(parser)
@@ -243,9 +243,7 @@ class Log:
                 name, f"it has {name}={old.get(name)}, not {settings.get(name)}")
             raise UserError(f"{path} holds another evaluation ({what}): go on with the same settings, write "
                             "elsewhere with --out, or start again with --overwrite")
-        if rank() == 0:  # a place that cannot be written to shows now; a line that a kill cut short goes
-            with runs.writing(path):
-                path.parent.mkdir(parents=True, exist_ok=True)
+        if rank() == 0:  # a line that a kill cut short goes
             runs.write_jsonl(path, [{"settings": settings}, *self.lines[1:]])
 
     def read(self, questions: list[Question], samples: int) -> dict[int, Episode]:
@@ -378,8 +376,8 @@ def open_engine(args: argparse.Namespace, folder: Path | None, box: sandboxes.Sa
 def earlier_result(path: Path) -> list[dict]:
     """The questions of an earlier evaluation."""
     try:
-        return json.loads(path.read_text("utf-8"))["each"]
-    except (OSError, ValueError, KeyError, TypeError):
+        return runs.read_json(path, dict)["each"]
+    except (OSError, UserError, KeyError):
         raise UserError(f"{path} is no evaluation: python evaluate.py --run FOLDER writes one") from None
 
 
@@ -407,6 +405,9 @@ def run(args: argparse.Namespace, open_engine=open_engine, free: set = FREE) -> 
     if args.against:  # what cannot be paired is refused before the work
         against = earlier_result(args.against / name if args.against.is_dir() else args.against)
         compare([{"task": q.task, "seed": q.seed, "level": q.level, "right": 0} for q in questions], against)
+    if rank() == 0:
+        runs.check_writable(out)
+        runs.hold(out.with_suffix(".lock"))
     log = Log(out.with_suffix(".episodes.jsonl"), settings_of(args, folder, questions, free), args.overwrite)
     done = log.read(questions, args.samples)
     if len(done) == len(questions) * args.samples:

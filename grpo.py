@@ -19,47 +19,53 @@ pi_ref in the ratio's denominator; that is a slip, it must be pi_old. Its settin
 not matter.
 """
 import argparse
+import math
 import random
+import sys
 import time
 from collections import Counter
 from functools import partial
 from pathlib import Path
 
-from runs import Run, UserError, at_least, command, make_parser, positive, rank, run_name, stoppable
+import runs
+from runs import SEED, Run, UserError, command, make_parser, rank, real, run_name, stoppable, whole
 
 AGGREGATES = ("sequence", "token", "constant")  # see policy_loss
 CLIP_LOW = 0.2  # how far a ratio may fall
 LOGGED = 4  # episodes of a step that are kept in episodes.jsonl
+SHARED_WITH_SFT = ("device", "dtype", "quantize", "lora_rank", "answer_format", "sandbox", "sandbox_timeout")
+PATIENCE = 10  # steps in a row until a warning
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line; defaults come from the preset of --model."""
     parser, values = make_parser(argv, __doc__.split("\n\n")[0])
-    rl, rate = values["rl"], at_least(0, float)
+    rl = values["rl"]
     add = parser.add_argument_group("training").add_argument
     add("--init", choices=("auto", "sft", "base"), default="auto", help="auto: from SFT if there is any")
     add("--sft-run", type=Path, help="folder of the SFT checkpoint (default: runs/MODEL/sft)")
     add("--algorithm", default="grpo", help="grpo, dr-grpo (no std), reinforce (leave-one-out) or ppo")
     add("--reward", default="outcome", help="outcome (1 or 0) or shaped (the paper's second version)")
     add("--aggregate", choices=AGGREGATES, default="sequence", help="how the losses of tokens become one")
-    add("--lr", type=rate, default=rl["lr"], help="learning rate")
-    add("--questions", type=positive, default=rl["questions"], help="questions per step")
-    add("--samples", type=positive, default=rl["samples"], help="episodes per question (G)")
-    add("--steps", type=positive, default=rl["steps"], help="training steps")
-    add("--epochs", type=positive, default=1, help="updates from the episodes of a step")
-    add("--temperature", type=at_least(0.01, float), default=1.0, help="of sampling and of scoring")
-    add("--clip-high", type=rate, default=0.2, help=f"how far a ratio may rise (it may fall by {CLIP_LOW})")
-    add("--kl", type=rate, default=rl["kl"], help="coefficient of the KL term; 0: no reference policy")
-    add("--importance-cap", type=rate, default=0.0, help="cap of pi_old / pi_sampler (2 is usual); 0: off")
+    add("--lr", type=real(0, 1), default=rl["lr"], help="learning rate")
+    add("--questions", type=whole(1, 10_000), default=rl["questions"], help="questions per step")
+    add("--samples", type=whole(1, 1024), default=rl["samples"], help="episodes per question (G)")
+    add("--steps", type=whole(), default=rl["steps"], help="training steps")
+    add("--epochs", type=whole(1, 100), default=1, help="updates from the episodes of a step")
+    add("--temperature", type=real(0.01, 10), default=1.0, help="of sampling and of scoring")
+    add("--clip-high", type=real(0, 10), default=0.2, help=f"how far a ratio may rise (fall: {CLIP_LOW})")
+    add("--dual-clip", type=real(0, 100), default=0.0, help="cap of bad tokens' ratios (3 is usual); 0: off")
+    add("--kl", type=real(0, 10), default=rl["kl"], help="coefficient of the KL term; 0: no reference policy")
+    add("--importance-cap", type=real(0, 100), default=0.0, help="cap of pi_old / pi_sampler (2: usual); 0: off")
     add("--train-on-code-output", action="store_true", help="ablation: do not mask results")
-    add("--micro-tokens", type=positive, default=values["micro_tokens"], help="tokens per forward pass")
+    add("--micro-tokens", type=whole(), default=values["micro_tokens"], help="tokens per forward pass")
     add("--no-gradient-checkpointing", dest="gradient_checkpointing", action="store_false",
         default=values["gradient_checkpointing"], help="keep all activations: faster, if memory allows")
     add("--curriculum", choices=("none", "potential", "difficulty"), default="none", help="see curriculum.py")
-    add("--seed", type=at_least(0), default=0, help="of questions and sampling")
+    add("--seed", type=SEED, default=0, help="of questions and sampling")
     add = parser.add_argument_group("run").add_argument
-    add("--eval-questions", type=at_least(0), default=values["eval_questions"], help="held out; 0: none")
-    add("--save-every", type=positive, default=rl["save_every"], help="steps between checkpoints")
+    add("--eval-questions", type=whole(0, 100_000), default=values["eval_questions"], help="held out; 0: none")
+    add("--save-every", type=whole(), default=rl["save_every"], help="steps between checkpoints")
     add("--out", type=Path, help="run folder (default: runs/MODEL/ALGORITHM)")
     add("--resume", action="store_true", help="go on with an interrupted run")
     add("--overwrite", action="store_true", help="start again in a used folder")
@@ -124,12 +130,14 @@ ADVANTAGES = {"grpo": group_advantages, "dr-grpo": partial(group_advantages, sca
 
 
 def policy_loss(logprobs: torch.Tensor, old_logprobs: torch.Tensor, advantages: torch.Tensor,
-                mask: torch.Tensor, *, clip_low: float = 0.2, clip_high: float = 0.2,
+                mask: torch.Tensor, *, clip_low: float = 0.2, clip_high: float = 0.2, dual_clip: float = 0.0,
                 ref_logprobs: torch.Tensor | None = None, kl_coef: float = 0.0, aggregate: str = "sequence",
                 max_length: int | None = None, normalizer: float | None = None) -> tuple[torch.Tensor, dict]:
     """(loss, stats): the clipped surrogate with k3 KL over the trained tokens.
 
     logprobs, mask (B, T); advantages (B,) or (B, T). stats: sums over the trained tokens, for the log.
+    dual_clip: the clip leaves ratios of tokens with a negative advantage unbounded; this bounds them, above 1
+    (Ye et al. 2020, arXiv 1912.09729).
     aggregate, and the divisor that `normalizer` replaces, so that micro-batches of one step add up to it:
         "sequence"  mean over each sequence's trained tokens, then over sequences (the paper, GRPO); divisor B
         "token"     mean over all trained tokens (DAPO); divisor: trained tokens
@@ -144,6 +152,8 @@ def policy_loss(logprobs: torch.Tensor, old_logprobs: torch.Tensor, advantages: 
     # Masked places get difference 0 *before* exp: inf * 0 would be NaN, also in the gradient.
     difference = torch.where(trained, logprobs - old_logprobs, 0.0)
     ratio = difference.exp()
+    if dual_clip:
+        ratio = torch.where(advantages < 0, ratio.clamp_max(dual_clip), ratio)
     clipped = ratio.clamp(1 - clip_low, 1 + clip_high)
     losses = -torch.minimum(ratio * advantages, clipped * advantages)
     kl = torch.zeros_like(losses)
@@ -215,8 +225,8 @@ def train_on(policy, reference: Reference | None, trainer: Trainer, episodes: li
              args: argparse.Namespace) -> dict:
     """Update the policy on these episodes; statistics of the update. advantages (N,) or (N, T).
 
-    Episodes of dead groups (advantage 0) are skipped: they would cost two passes and change nothing but the
-    KL term. They stay in the divisor, so the objective is the mean over all N episodes.
+    Without KL term, episodes of dead groups (advantage 0) are skipped: they would cost a pass and change
+    nothing. They stay in the divisor, so the objective is the mean over all N episodes.
     """
     correction = {}
     if args.importance_cap:
@@ -225,7 +235,7 @@ def train_on(policy, reference: Reference | None, trainer: Trainer, episodes: li
         advantages = weights * (advantages[:, None] if advantages.ndim == 1 else advantages)
         correction = {"logprob_error": (old - sampled)[own].abs().mean().item(),
                       "importance_weight": weights[own].mean().item()}
-    live = [i for i, mask in enumerate(masks) if 1 in mask and advantages[i].any()]
+    live = [i for i, mask in enumerate(masks) if 1 in mask and (reference is not None or advantages[i].any())]
     divisor = max(1, sum(map(sum, masks))) if args.aggregate == "token" else len(episodes)
     device = next(policy.parameters()).device
 
@@ -241,10 +251,9 @@ def train_on(policy, reference: Reference | None, trainer: Trainer, episodes: li
                 reference_logprobs, _ = score(frozen, ids, mask, args.temperature)
         before, advantage = (x[group, :ids.shape[1]].to(device) if x.ndim == 2 else x[group].to(device)
                              for x in (old, advantages))
-        loss, sums = policy_loss(logprobs, before, advantage, mask, clip_low=CLIP_LOW,
-                                 clip_high=args.clip_high,
-                                 ref_logprobs=reference_logprobs, kl_coef=args.kl, aggregate=args.aggregate,
-                                 max_length=args.episode_tokens, normalizer=divisor)
+        loss, sums = policy_loss(logprobs, before, advantage, mask, clip_low=CLIP_LOW, clip_high=args.clip_high,
+                                 dual_clip=args.dual_clip, ref_logprobs=reference_logprobs, kl_coef=args.kl,
+                                 aggregate=args.aggregate, max_length=args.episode_tokens, normalizer=divisor)
         return loss, {**sums, "entropy": entropy.sum().item()}
 
     lengths = [len(episodes[i].ids) for i in live]
@@ -255,9 +264,10 @@ def train_on(policy, reference: Reference | None, trainer: Trainer, episodes: li
     sums = Counter({name: sum(u[name] for u in updates) for u in updates for name in u})  # "+" drops NaN
     count, tokens = max(1, len(updates)), max(1, sums["tokens"])
     return {"loss": sums["loss"] / count, "grad_norm": sums["grad_norm"] / count,
-            "entropy": sums["entropy"] / tokens, "kl": sums["kl"] / tokens, "clip_share": sums["clipped"]
-            / tokens, "logprob_error": sums["abs_difference"] / tokens, "trained_tokens": sums["tokens"],
-            "micro_tokens": trainer.micro_tokens, **correction}
+            "entropy": sums["entropy"] / tokens, "kl": sums["kl"] / tokens,
+            "clip_share": sums["clipped"] / tokens, "logprob_error": sums["abs_difference"] / tokens,
+            "trained_tokens": sums["tokens"], "skipped": sums["skipped"], "micro_tokens": trainer.micro_tokens,
+            **correction}
 
 
 def rollout_metrics(episodes: list[Episode], groups: torch.Tensor) -> dict:
@@ -278,14 +288,34 @@ def rollout_metrics(episodes: list[Episode], groups: torch.Tensor) -> dict:
             "program_seconds": sum(turn.seconds for turn in programs)}
 
 
+# What a step looks like from which nothing is learned -> what may help.
+ALARMS = {
+    "no group had different rewards; easier --levels, more --samples, or a warm start may help":
+        lambda m: m["dead_groups"] == 1,
+    "no episode ended with an answer; more --turn-tokens, a lower --lr, or a warm start may help":
+        lambda m: m["stop_answer"] == 0,
+    "the policy was certain of every token; a lower --lr, or more --kl, may help":
+        lambda m: m["trained_tokens"] > 0 and m["entropy"] < 0.002,
+    "sampler and trainer differed; --importance-cap 2 may help": lambda m: m["logprob_error"] > 0.1}
+
+
+def warn(metrics: dict, streaks: Counter) -> None:
+    """Say once what has been wrong for PATIENCE steps in a row; streaks: so many steps so far."""
+    for text, found in ALARMS.items():
+        streaks[text] = streaks[text] + 1 if found(metrics) else min(0, streaks[text])
+        if streaks[text] == PATIENCE:
+            streaks[text] = -math.inf
+            tqdm.write(f"warning: in {PATIENCE} steps in a row {text}", sys.stderr)
+
+
 def train(policy, reference: Reference | None, engine: Engine, run: Run, args: argparse.Namespace) -> bool:
     """The RL loop, resumable after every checkpoint. False if Ctrl-C stopped it early."""
     trainer = Trainer(batches.trained_parameters(policy), args.lr, args.micro_tokens)
     critic = Critic(policy, reference, args) if args.algorithm == "ppo" else None
     parameters = trainer.parameters | (critic.trainer.parameters if critic else {})
     optimizers = trainer.optimizers + (critic.trainer.optimizers if critic else [])
-    start = run.restore(parameters, optimizers)
-    curriculum = Curriculum(args, engine, run)
+    start = batches.restore(run, parameters, optimizers)
+    curriculum, streaks = Curriculum(args, engine, run), Counter()
     finished = start >= args.steps
     with stoppable() as stopped, tqdm(total=args.steps, initial=start, desc=args.algorithm.upper(),
                                       unit="step", disable=rank() > 0) as bar:
@@ -317,6 +347,8 @@ def train(policy, reference: Reference | None, engine: Engine, run: Run, args: a
                         "seconds_sandbox": engine.seconds_waiting - waited,
                         "tokens_per_second": metrics["sampled_tokens"] / (written - began)}
             run.append("metrics.jsonl", [metrics])
+            if rank() == 0:
+                warn(metrics, streaks)
             curriculum.record(step, episodes)
             drawn = random.Random(f"log/{args.seed}/{step}").sample(range(len(episodes)),
                                                                     min(LOGGED, len(episodes)))
@@ -330,46 +362,54 @@ def train(policy, reference: Reference | None, engine: Engine, run: Run, args: a
                             tok_s=f"{metrics['tokens_per_second']:.0f}")
             finished, stop = step + 1 == args.steps, any(batches.gather([stopped()]))
             if (step + 1) % args.save_every == 0 or finished or stop:
-                run.checkpoint(parameters, optimizers, step + 1)
+                batches.save_checkpoint(run, parameters, optimizers, step + 1)
             if stop:
                 break
     return finished
 
 
 def starting_point(args: argparse.Namespace) -> Path | None:
-    """The SFT folder to start from, made now for the tiny model; None for a cold start."""
+    """The SFT folder to start from; None for a cold start. The tiny model's usual one is made now."""
     if args.init == "base" or args.random_weights:
         return None
     if exists(args.sft_run):
         return args.sft_run
-    if args.model == "tiny":
-        resume = (args.sft_run / "config.json").exists()
+    usual = args.sft_run == Path("runs") / run_name(args.model) / "sft"
+    if args.model == "tiny" and usual:
+        resume = ["--resume"] if runs.settings_of_run(args.sft_run) else []
+        same = [f"--{name.replace('_', '-')}={getattr(args, name)}" for name in SHARED_WITH_SFT]
         print(f"No warm start in {args.sft_run} yet: making one now (sft.py, about 3 minutes, once).")
-        if not sft.main(["--model", "tiny", "--out", str(args.sft_run), *(["--resume"] if resume else [])]):
+        if not sft.main(["--model", "tiny", "--out", str(args.sft_run), *same, *resume]):
             raise SystemExit(130)
         return args.sft_run
-    if args.init == "sft":
+    if args.init == "sft" or not usual:
         raise UserError(f"no SFT checkpoint in {args.sft_run}: python sft.py --model {args.model} makes one")
     print(f"No SFT checkpoint in {args.sft_run}: a cold start. (The paper: a warm start matters most.)")
     return None
 
 
-def main(argv: list[str] | None = None) -> dict | None:
-    """Warm start, evaluate, train, evaluate, show. Bad input: UserError."""
-    args = parse(argv)
-    for flag, names in (("algorithm", [*ADVANTAGES, "ppo"]), ("reward", REWARDS)):
+def check(args: argparse.Namespace) -> None:
+    """Refuse what cannot work, before anything is made or loaded."""
+    for flag, names in (("algorithm", (*ADVANTAGES, "ppo")), ("reward", tuple(REWARDS))):
         if getattr(args, flag) not in names:
             raise UserError(f"--{flag} {getattr(args, flag)} is none of {', '.join(names)}")
     check_arguments(args)
+
+
+def main(argv: list[str] | None = None) -> dict | None:
+    """Warm start, evaluate, train, evaluate, show. Bad input: UserError."""
+    args = parse(argv)
+    check(args)
     held_out = draw(select(args.tasks), "eval", args.eval_questions, args.levels)
     batches.join_processes(device_of(args.device))
     run = batches.first_then_others(lambda: Run(args.out, vars(args), args.resume, args.overwrite))
-    warm = starting_point(args)
+    warm = batches.gather([starting_point(args)])[0]
     policy, tokenizer = load_from_args(args, warm)
     reference = Reference(policy) if args.kl else None
     results, episodes, name = {}, [], args.algorithm.upper()
     with sandboxes.from_args(args) as box:
         engine = make_engine(policy, tokenizer, box, args)
+        run.begin()
         if held_out:
             results["after SFT" if warm else "before"], _ = evaluate.evaluate(
                 engine, held_out, temperature=args.eval_temperature, name="before")

@@ -20,7 +20,8 @@ import torch.nn.functional as F
 from transformers import AttentionInterface, Cache
 from transformers.cache_utils import CacheLayerMixin
 
-from models import backbone, unwrap
+from models import backbone, is_mixed, score, unwrap
+from runs import UserError
 
 
 def slot_attention(module, query, key, value, attention_mask, scaling=None, **kwargs):
@@ -165,3 +166,28 @@ class SlotCache(Cache):
                                          past_key_values=self, use_cache=True).last_hidden_state
         finally:
             config._attn_implementation = usual
+
+
+@torch.no_grad()
+def check_cache(policy, ids: list[int], length: int) -> None:
+    """UserError if a model would be sampled with other probabilities than it is trained with, or has itself.
+
+    ids: a short conversation, read in three ways; length: of the longest one. Sliding windows and soft caps
+    are such reasons: trained all the same, the model would learn nothing, and nobody would know why.
+    """
+    config = unwrap(policy).config
+    window, kinds = getattr(config, "sliding_window", None), getattr(config, "layer_types", None)
+    if window and window < length and (not kinds or "sliding_attention" in kinds):
+        raise UserError(f"this model looks back only {window} tokens (a sliding window), which rollouts cannot "
+                        f"do: use --episode-tokens {window}")
+    cache = SlotCache(policy, 1, len(ids))
+    cache.prefill([0], [ids[:-1]], [0])
+    sampler = cache.decode(ids[-1:], [len(ids) - 1]).float().log_softmax(-1)[0]
+    tokens = torch.tensor([ids], device=cache.device)
+    own, likeliest = policy(input_ids=tokens).logits[0, -1].float().log_softmax(-1).topk(8)
+    answer = torch.cat((tokens, likeliest[None, :1]), 1)
+    trainer = score(policy, answer, torch.ones_like(answer))[0][0, -1]
+    gap = max((sampler[likeliest] - own).abs().max().item(), (trainer - own[0]).abs().item())
+    if not gap < (0.02 if cache.dtype == torch.float32 and not is_mixed(policy) else 0.5):
+        raise UserError(f"this model cannot be trained here: in rollouts its log-probabilities are off by "
+                        f"{gap:.2f} (soft caps, scaled logits, a kind of attention of its own?)")

@@ -10,7 +10,6 @@ The full logits (B, T, V) would be the largest tensor of all by far; they never 
 """
 import argparse
 import copy
-import json
 import logging
 import os
 import shutil
@@ -25,7 +24,7 @@ from transformers import DynamicCache
 from transformers.utils import logging as quiet
 
 from chat import MODES, RESULTS, head_prompt
-from runs import PRESETS, UserError, preset, rank, writing
+from runs import PRESETS, UserError, preset, rank, read_json, writing
 from task_families.tiny_tokenizer import make_tokenizer
 from tasks import select
 from trajectories import WORDINGS, block
@@ -48,23 +47,25 @@ def tiny_tokenizer():
     return make_tokenizer(texts)
 
 
-def shape_config(layers, hidden, heads, kv_heads, mlp, vocabulary, tied):
-    """Qwen2's configuration with these sizes, see SHAPES."""
-    from transformers import Qwen2Config
-    return Qwen2Config(num_hidden_layers=layers, hidden_size=hidden, num_attention_heads=heads,
-                       num_key_value_heads=kv_heads, intermediate_size=mlp, vocab_size=vocabulary,
-                       tie_word_embeddings=tied, max_position_embeddings=32768)
+def shape_config(layers, hidden, heads, kv_heads, mlp, vocabulary, tied, kind="qwen2", **more):
+    """A configuration with these sizes, see SHAPES."""
+    from transformers import AutoConfig
+    return AutoConfig.for_model(kind, num_hidden_layers=layers, hidden_size=hidden, num_attention_heads=heads,
+                                num_key_value_heads=kv_heads, intermediate_size=mlp, vocab_size=vocabulary,
+                                tie_word_embeddings=tied, max_position_embeddings=32768, **more)
 
 
 def device_of(name: str) -> str:
     """The device that --device names, for this process: each of torchrun's processes has a GPU of its own."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda"):
-        if not torch.cuda.is_available():
-            raise UserError(f"--device {name}: torch sees no GPU here; leave --device out")
-        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if name == "cuda" else name
+    gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    if name in ("auto", "cuda"):
+        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if gpus or name == "cuda" else "cpu"
+    if name not in ("cpu", *gpus):
+        raise UserError(f"--device {name}: torch sees {', '.join(('cpu', *gpus))} here; leave --device out")
+    if name != "cpu":
         torch.cuda.set_device(name)
+        torch.backends.cuda.enable_cudnn_sdp(False)  # it would plan anew for every shape, and all are new
+        torch.set_float32_matmul_precision("high")  # TF32 for adapters, which are float32
     return name
 
 
@@ -72,6 +73,7 @@ def check_arguments(args: argparse.Namespace) -> None:
     """Refuse what cannot work, before anything is made or loaded."""
     if args.quantize != "none" and args.lora_rank == 0:
         raise UserError("quantised weights cannot be trained: use --lora-rank above 0, or --quantize none")
+    device_of(args.device)
 
 
 def load_from_args(args: argparse.Namespace, folder: Path | None = None, trainable: bool = True):
@@ -94,6 +96,8 @@ def load(model: str, *, checkpoint_folder: Path | None = None, dtype: str = "bfl
     mixed = trainable and lora_rank == 0 and dtype == "bfloat16"
     if trainable and lora_rank == 0:
         dtype = "float32"  # bfloat16 has 8 bits of precision: an update of a thousandth would be rounded away
+    if checkpoint_folder and not exists(checkpoint_folder):
+        raise UserError(f"{checkpoint_folder} holds no policy (adapter/ or model/): give a stage's folder")
     full = checkpoint_folder and saved(checkpoint_folder, "model")
     source = str(full) if full and full.is_dir() else preset(model)["hub"]
     if source is None or random_weights:
@@ -109,7 +113,10 @@ def load(model: str, *, checkpoint_folder: Path | None = None, dtype: str = "bfl
         raise UserError(f"{checkpoint_folder} holds {what}, or begin from an exported model (r1ci.py export)")
     if adapter and adapter.is_dir():
         from peft import PeftModel
-        policy = PeftModel.from_pretrained(policy, str(adapter), is_trainable=trainable)
+        try:
+            policy = PeftModel.from_pretrained(policy, str(adapter), is_trainable=trainable)
+        except DAMAGED as error:
+            raise UserError(f"cannot load {adapter}: {first_line(error)}") from None
     elif lora_rank and trainable:
         from peft import LoraConfig, get_peft_model
         # Dropout 0: in RL the scored policy must be the sampled one.
@@ -126,10 +133,13 @@ def _from_nothing(model: str, layers: int | None, dtype: str, quantize: str, dev
     if model != "tiny" and model not in SHAPES:
         raise UserError(f"--random-weights knows the shapes of {', '.join(SHAPES)}, not of {model!r}")
     tokenizer = tiny_tokenizer()
-    shape = (2, 192, 4, 4, 512, len(tokenizer), True) if model == "tiny" else SHAPES[model]
-    config = shape_config(*(layers or shape[0], *shape[1:]))
-    if model == "tiny":  # fast rotations: its texts are short, and copying is learned sooner
-        config.rope_parameters = {"rope_type": "default", "rope_theta": 100.0}
+    if model == "tiny":
+        # Not qwen2: beside one, AutoTokenizer takes every tokenizer for Qwen's own. Fast rotations: texts are
+        # short, and copying is learned sooner.
+        config = shape_config(2, 192, 4, 4, 512, len(tokenizer), True, "llama", attention_bias=True,
+                              rope_parameters={"rope_type": "default", "rope_theta": 100.0})
+    else:
+        config = shape_config(layers or SHAPES[model][0], *SHAPES[model][1:])
     config.eos_token_id, config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
     with torch.device("cpu" if quantize != "none" else device):
         policy = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype),
@@ -142,13 +152,24 @@ def _from_nothing(model: str, layers: int | None, dtype: str, quantize: str, dev
         return _from_weights(folder, dtype, quantize, device, tokenizer)
 
 
+DAMAGED = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)  # what libraries raise while loading
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's text."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def from_hub(loader, source: str, **options):
     """loader.from_pretrained of a folder or hub model: what is on this machine first, then the network."""
     for local in (True,) if Path(source).is_dir() else (True, False):
         try:
-            return loader.from_pretrained(source, local_files_only=local, **options)
-        except (OSError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
+            loaded = loader.from_pretrained(source, local_files_only=local, **options)
+            if not hasattr(loaded, "get_vocab") or len(loaded) > 1:
+                return loaded
+            reason = "its tokenizer is empty"  # of a hub model of which only config.json is here
+        except DAMAGED as error:
+            reason = first_line(error)
     raise UserError(f"cannot load {source!r}: {reason} (no network? give --model a local folder, or tiny)")
 
 
@@ -176,10 +197,9 @@ def load_tokenizer(source: str):
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
     config = Path(source) / "tokenizer_config.json"
-    plain = ("TokenizersBackend", "PreTrainedTokenizerFast")
-    if config.is_file() and json.loads(config.read_text("utf-8")).get("tokenizer_class") in plain:
-        return PreTrainedTokenizerFast.from_pretrained(source)
-    return from_hub(AutoTokenizer, source)
+    named = read_json(config, dict).get("tokenizer_class") if config.is_file() else None
+    plain = named in ("TokenizersBackend", "PreTrainedTokenizerFast")
+    return from_hub(PreTrainedTokenizerFast if plain else AutoTokenizer, source)
 
 
 def save(policy, tokenizer, folder: Path) -> None:
@@ -348,7 +368,8 @@ def plain_weight(layer) -> torch.Tensor:
         from bitsandbytes.functional import dequantize_4bit
         weight = dequantize_4bit(weight.data, weight.quant_state)
     elif hasattr(weight, "SCB"):  # int8: each row has its own scale
-        weight = weight.data.float() * weight.SCB[:, None] / 127
+        layer_ = getattr(layer, "base_layer", layer)  # the first forward moves the scales
+        weight = weight.data.float() * (layer_.state.SCB if weight.SCB is None else weight.SCB)[:, None] / 127
     if hasattr(layer, "lora_A"):
         weight = weight.float() + sum(layer.get_delta_weight(name).float() for name in layer.active_adapters)
     return weight

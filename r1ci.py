@@ -16,12 +16,12 @@
 For example: python r1ci.py tasks game24 --seed 3 --level 4. Each command explains itself with --help.
 The training scripts are sft.py, curriculum.py, grpo.py and evaluate.py.
 """
-import argparse
 import importlib
 import sys
+from collections import Counter
 from pathlib import Path
 
-from runs import UserError, at_least, command, positive
+from runs import SEED, Parser, UserError, check_writable, command, whole
 
 # Command -> (module, function). A module is imported only when its command is called.
 COMMANDS = {
@@ -37,19 +37,21 @@ COMMANDS = {
 # ------------------------------------------------------------------------------------------------------ tasks
 def tasks_command(argv: list[str]) -> int | None:
     """List tasks, or show one question with its program, that program's real output and the verdict on it."""
-    parser = argparse.ArgumentParser(prog="r1ci.py tasks", description=tasks_command.__doc__)
+    parser = Parser("r1ci.py tasks", tasks_command.__doc__)
     parser.add_argument("selection", nargs="?", default="all",
                         help="a task's name, or tiny, train, test, an ability ..")
-    parser.add_argument("--seed", type=at_least(0), default=0, help="which question")
+    parser.add_argument("--seed", type=SEED, default=0, help="which question")
     parser.add_argument("--level", type=int, choices=range(1, 6), default=3, help="1 (easy) to 5 (hard)")
     parser.add_argument("--audit", action="store_true", help="check all questions of the selection: right, "
                         "different, short, quick, hard to guess; exit status 1 if a task falls short")
-    parser.add_argument("--seeds", type=positive, default=200, help="with --audit: seeds per level")
+    parser.add_argument("--seeds", type=whole(), default=200, help="with --audit: seeds per level")
     parser.add_argument("--write", type=Path, help="with --audit: write the table to this file, such as "
                         "docs/TASKS.md")
     args = parser.parse_args(argv)
     from tasks import TASKS, select
     chosen = select(args.selection)
+    if args.write and args.audit:
+        check_writable(args.write)
     if args.audit:
         from tools import audit
         return audit.main(args.seeds, args.write, args.selection)
@@ -58,8 +60,9 @@ def tasks_command(argv: list[str]) -> int | None:
     for task in chosen:
         print(f"{task.name:36} {task.suite:9} {task.split:6} {task.ability:13}"
               f"{'text-solvable' if task.text_solvable else ''}".rstrip())
-    train = sum(task.split == "train" for task in chosen)
-    print(f"{len(chosen)} tasks: {train} to train on, {len(chosen) - train} held out")
+    counts = Counter({"train": "to train on", "test": "held out"}.get(task.split, "from a file (a quarter of its "
+                     "questions is held out)") for task in chosen)
+    print(f"{len(chosen)} tasks: " + ", ".join(f"{count} {what}" for what, count in counts.items()))
 
 
 def show_question(question) -> None:

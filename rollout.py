@@ -31,6 +31,7 @@ Three promises that training relies on (and tests hold):
                   it then: a run repeats bit by bit. Without, nobody waits for a slow program
 """
 import argparse
+import math
 import sys
 import time
 from collections import Counter, deque
@@ -43,7 +44,7 @@ from tqdm import tqdm
 
 from batches import OutOfMemory, release
 from chat import Chat, find_code
-from kvcache import SlotCache
+from kvcache import SlotCache, check_cache
 from models import Merged, is_mixed
 from runs import UserError
 from sandbox import Sandbox
@@ -139,6 +140,7 @@ def sample(logits: torch.Tensor, u: torch.Tensor, temperature: float, top_p: flo
     level = torch.minimum((u[:, None] * total).to(mass.dtype), total.nextafter(torch.zeros_like(total)))
     # "right": an id of probability 0 is never hit
     ids = logits.argmax(-1) if temperature == 0 else torch.searchsorted(mass, level, right=True).squeeze(-1)
+    ids = ids.clamp_max(logits.shape[-1] - 1)  # of NaN
     return ids, probs.gather(-1, ids[:, None]).squeeze(-1).log()
 
 
@@ -312,6 +314,9 @@ class Engine:
         places = torch.tensor([len(row.episode.ids) for row in rows], device=logits.device)
         ids, logprobs = sample(logits, uniforms(seed, numbers, places), temperature, top_p)
         for row, token, logprob in zip(rows, ids.tolist(), logprobs.tolist()):
+            if math.isnan(logprob):
+                raise UserError("the policy's probabilities are not numbers any more, so its weights are spoilt: "
+                                "start again from an earlier policy, with a lower --lr")
             episode = row.episode
             episode.ids.append(token)
             episode.mask.append(1)
@@ -407,6 +412,7 @@ def make_engine(policy, tokenizer, box: Sandbox, args: argparse.Namespace) -> En
     extra = tuple(eos) if isinstance(eos, list) else () if eos is None else (eos,)
     chat = Chat(tokenizer, args.mode, args.style, args.answer_format, extra)
     limits = Limits(args.turn_tokens, args.episode_tokens, args.calls, args.results_chars)
+    check_cache(policy, chat.prompt_ids("What is 2 + 2?"), args.episode_tokens)
     copied = args.rollout_weights == "merged" or is_mixed(policy)  # sampled as the trainer multiplies
     return Engine(policy, tokenizer, box, limits, chat=chat, slots=args.slots, exact=args.exact,
                   merged=Merged(policy, getattr(torch, args.dtype)) if copied else None)

@@ -1,8 +1,7 @@
 """What a run is: its settings (presets, shared flags), its folder, and how it ends when something is wrong.
 
 One dial: `--model`. A preset says everything that depends on the size of the model; each value is the default
-of the flag of the same name, so `python grpo.py --model 3b --lr 1e-5` changes one thing and `--help` shows
-the rest.
+of the flag of the same name, so `python grpo.py --model 3b --lr 1e-5` changes one thing.
 
     runs/<model>/<stage>/config.json     every resolved setting
                          metrics.jsonl   one line a step
@@ -10,13 +9,11 @@ the rest.
                          questions.jsonl the questions of each step: [task, seed, level, right, samples]
                          trainer.pt      the last checkpoint: parameters, optimizer, random state, position
                          adapter/ or model/            the policy at the end
+                         r1ci.lock       says that this is a run's folder, and which process works in it
 
-`trainer.pt` is written under a temporary name and renamed, so there is always one whole checkpoint, even when
-the disk is full. A resumed run cuts metrics and episodes back to that checkpoint before it goes on: no gap,
-no double line. Questions and sampling depend on (seed, step) only, so a run that was killed and resumed gives
-the numbers of one that was not. With several processes (torchrun), rank 0 writes.
-
-Nothing here needs torch before a checkpoint is written, so that `--help` answers at once.
+There is always one whole checkpoint, also when the disk is full. A resumed run cuts metrics and episodes back
+to it: no gap, no double line. Questions and sampling depend on (seed, step) only, so a run that was killed
+and resumed gives the numbers of one that was not. Nothing here needs torch, so `--help` answers at once.
 """
 import argparse
 import contextlib
@@ -24,6 +21,7 @@ import copy
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import sys
@@ -36,29 +34,33 @@ class UserError(ValueError):
     """Something the user can put right; the message says in one line what is wrong and what is right."""
 
 
-def command(main, hint: str = "The same command with --resume goes on with it.") -> None:
-    """Run a script's main. A UserError ends it in one line with exit code 2, Ctrl-C in one line with 130."""
+def command(main, hint: str = "If the run had begun, the same command with --resume goes on.") -> None:
+    """Run a script's main. A mistake of the user ends it in one line with exit code 2, Ctrl-C with 130."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # a terminal that has no such letter shows "?"
+    with contextlib.suppress(ValueError):  # not the main thread
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # Slurm's way to press Ctrl-C
     try:
         main()
+        sys.stdout.flush()  # what cannot be printed shows now
+        return
     except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        raise SystemExit(2) from None
+        code, text = 2, f"error: {' '.join(str(error).split())}"
     except KeyboardInterrupt:
-        print(f"\nStopped. {hint}", file=sys.stderr)
-        raise SystemExit(130) from None
-    except BrokenPipeError:  # whoever read the output has seen enough, as with `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(1) from None
+        code, text = 130, f"\nStopped. {hint}"
+    except OSError as error:  # a full disk; or whoever read the output has seen enough, as with `| head`
+        code, text = 2, f"error: {error.filename or 'the output'}: {error.strerror or error}"
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    print(text, file=sys.stderr)
+    raise SystemExit(code)
 
 
 @contextlib.contextmanager
 def stoppable():
-    """Yields a function that tells whether Ctrl-C was pressed: the step is finished and saved, then the run
-    stops.
-
-    A second Ctrl-C stops at once (the last checkpoint stays whole).
-    """
-    pressed = []
+    """Yields a function that tells whether Ctrl-C was pressed, or SIGTERM sent: the step is finished and
+    saved, then the run stops. A second one stops at once (the last checkpoint stays whole)."""
+    pressed, previous = [], {}
 
     def handler(number, frame):
         if pressed:
@@ -66,15 +68,13 @@ def stoppable():
         pressed.append(number)
         print("\nStopping after this step (press Ctrl-C again to stop at once) ..", file=sys.stderr)
 
-    try:
-        previous = signal.signal(signal.SIGINT, handler)
-    except ValueError:  # not the main thread (a notebook, a test): nothing to catch there
-        yield lambda: False
-        return
+    with contextlib.suppress(ValueError):  # not the main thread (a notebook, a test): nothing to catch there
+        previous = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield lambda: bool(pressed)
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for number, old in previous.items():
+            signal.signal(number, old)
 
 
 def rank() -> int:
@@ -92,85 +92,68 @@ def world_size() -> int:
 # 10 to 100 times as much, so 1e-5 for RL and 1e-4 for SFT. KL, group size, temperature: the paper's.
 PRETRAINED = {
     "shape": None, "dtype": "bfloat16", "quantize": "none", "lora_rank": 32, "tasks": "train",
-    "levels": "1-5", "style": "full",
-    "turn_tokens": 768, "episode_tokens": 4096, "calls": 8, "results_chars": 2000, "slots": 64,
-    "exact": False, "rollout_weights": "same",
-    "eval_questions": 128, "eval_temperature": 0.6, "micro_tokens": 8192, "gradient_checkpointing": True,
+    "levels": "1-5", "style": "full", "turn_tokens": 768, "episode_tokens": 4096, "calls": 8,
+    "results_chars": 2000, "slots": 64, "exact": False, "rollout_weights": "same", "eval_questions": 128,
+    "eval_temperature": 0.6, "micro_tokens": 8192, "gradient_checkpointing": True,
     "sft": {"lr": 1e-4, "batch": 32, "epochs": 3, "steps": 0, "per_task": 70, "text_share": 0.2,
             "multi_share": 0.3, "fallback_share": 0.0, "learn_slips": False, "optimizer": "adamw"},
     "rl": {"lr": 1e-5, "critic_lr": 1e-4, "questions": 25, "samples": 5, "steps": 150, "kl": 0.001,
            "save_every": 10},
 }
-TINY = {
-    "hub": None, "shape": None, "dtype": "float32", "quantize": "none", "lora_rank": 0, "tasks": "tiny",
-    "levels": "1", "style": "short", "turn_tokens": 96, "episode_tokens": 320, "calls": 4,
-    "results_chars": 300, "slots": 128, "exact": True, "rollout_weights": "same",
-    "eval_questions": 400, "eval_temperature": 1.0, "micro_tokens": 8192, "gradient_checkpointing": False,
-    "sft": {"lr": 1.5e-2, "batch": 32, "epochs": 1, "steps": 900, "per_task": 1500, "text_share": 0.55,
-            "multi_share": 0.1, "fallback_share": 0.0, "learn_slips": True, "optimizer": "muon"},
-    "rl": {"lr": 5e-4, "critic_lr": 1e-3, "questions": 16, "samples": 8, "steps": 60, "kl": 0.001,
-           "save_every": 10},
-}
 
 
-def _pretrained(hub: str, **changes) -> dict:
+def _preset(hub: str | None, **changes) -> dict:
     parts = {part: {**PRETRAINED[part], **changes.pop(part, {})} for part in ("sft", "rl")}
     return {**PRETRAINED, "hub": hub, **changes, **parts}
 
 
+TINY = {"dtype": "float32", "lora_rank": 0, "tasks": "tiny", "levels": "1", "style": "short",
+        "turn_tokens": 96, "episode_tokens": 320, "calls": 4, "results_chars": 300, "slots": 128,
+        "exact": True, "eval_questions": 400, "eval_temperature": 1.0, "gradient_checkpointing": False,
+        "sft": {"lr": 1.5e-2, "steps": 900, "per_task": 1500, "text_share": 0.55, "multi_share": 0.1,
+                "learn_slips": True, "optimizer": "muon"},
+        "rl": {"lr": 5e-4, "critic_lr": 1e-3, "questions": 16, "samples": 8, "steps": 60}}
 SMALL = {"turn_tokens": 256, "episode_tokens": 1536, "calls": 4, "results_chars": 1000, "eval_questions": 32,
          "gradient_checkpointing": False, "sft": {"batch": 8}, "rl": {"questions": 8, "samples": 4}}
-# So small that all its parameters are trained, which is faster than LoRA here, and learns more. It cannot
-# carry long
-# programs through, nor repair them: what it learns from is short and easy, half of it is answered without a
-# program, and a quarter of its programs fail and are followed by words. No KL term: over so few steps it does
-# nothing, and the reference's pass would take a quarter of the training. SFT at 5e-4 learns to write programs
-# faster, and forgets more: 20 training tasks left out, 200 questions, 55 steps of SFT: 11% (7..16) right with
-# 5e-4, 16% (12..22) with 2e-4.
+# So small that all its parameters are trained: faster than LoRA, and it learns more. It learns from what is
+# short and easy, for it cannot carry long programs through, nor repair them. Without KL, which would cost a
+# quarter of the time. SFT on 20 tasks left out: 16% (12..22) with 2e-4, 11% (7..16) with 5e-4, of 200.
 SMOLLM2 = {**SMALL, "shape": (30, 576, 9, 3, 1536, 49152, True), "lora_rank": 0,
            "rollout_weights": "merged", "levels": "1", "turn_tokens": 192,
            "episode_tokens": 640, "calls": 2, "results_chars": 400, "micro_tokens": 4096,
            "sft": {"batch": 16, "lr": 2e-4, "text_share": 0.5, "multi_share": 0.1, "fallback_share": 0.25},
            "rl": {"questions": 8, "samples": 8, "lr": 3e-5, "kl": 0.0}}
 # Shapes: layers, hidden, heads, key/value heads, MLP, vocabulary, tied embeddings (for --random-weights).
-SHAPE_3B = (36, 2048, 16, 2, 11008, 151936, True)
 SHAPE_7B = (28, 3584, 28, 4, 18944, 152064, False)
 SHAPE_14B = (48, 5120, 40, 8, 13824, 152064, False)
 DISTILLED = "deepseek-ai/DeepSeek-R1-Distill-Qwen"
 PRESETS = {
-    "tiny": TINY,
-    "smollm2": _pretrained("HuggingFaceTB/SmolLM2-135M-Instruct", **SMOLLM2),
-    "0.5b": _pretrained("Qwen/Qwen2.5-0.5B-Instruct", shape=(24, 896, 14, 2, 4864, 151936, True), **SMALL),
-    "1.5b": _pretrained("Qwen/Qwen2.5-1.5B-Instruct", shape=(28, 1536, 12, 2, 8960, 151936, True)),
-    "3b": _pretrained("Qwen/Qwen2.5-3B-Instruct", shape=SHAPE_3B, quantize="nf4"),
-    "7b": _pretrained("Qwen/Qwen2.5-7B-Instruct-1M", shape=SHAPE_7B, quantize="nf4", slots=48),
-    "14b": _pretrained("Qwen/Qwen2.5-14B-Instruct-1M", shape=SHAPE_14B, quantize="nf4", slots=32),
-    "r1-distill-7b": _pretrained(f"{DISTILLED}-7B", shape=SHAPE_7B, quantize="nf4", slots=48),
-    "r1-distill-14b": _pretrained(f"{DISTILLED}-14B", shape=SHAPE_14B, quantize="nf4", slots=32),
+    "tiny": _preset(None, **TINY),
+    "smollm2": _preset("HuggingFaceTB/SmolLM2-135M-Instruct", **SMOLLM2),
+    "0.5b": _preset("Qwen/Qwen2.5-0.5B-Instruct", shape=(24, 896, 14, 2, 4864, 151936, True), **SMALL),
+    "1.5b": _preset("Qwen/Qwen2.5-1.5B-Instruct", shape=(28, 1536, 12, 2, 8960, 151936, True)),
+    "3b": _preset("Qwen/Qwen2.5-3B-Instruct", shape=(36, 2048, 16, 2, 11008, 151936, True), quantize="nf4"),
+    "7b": _preset("Qwen/Qwen2.5-7B-Instruct-1M", shape=SHAPE_7B, quantize="nf4", slots=48),
+    "14b": _preset("Qwen/Qwen2.5-14B-Instruct-1M", shape=SHAPE_14B, quantize="nf4", slots=32),
+    "r1-distill-7b": _preset(f"{DISTILLED}-7B", shape=SHAPE_7B, quantize="nf4", slots=48),
+    "r1-distill-14b": _preset(f"{DISTILLED}-14B", shape=SHAPE_14B, quantize="nf4", slots=32),
 }
 SERVED = "openai:"  # a model behind a server: it can be asked, not trained
 
 
 def preset(model: str, settings: str | None = None) -> dict:
-    """A copy of a preset; for a hub id PRETRAINED's settings, for a local folder SMALL's.
-
-    settings: the name of the preset to take them from, for a hub id or folder that holds a model of that
-    size.
-    """
+    """A copy of a preset; for a hub id PRETRAINED's, for a folder SMALL's, or that of `settings`."""
     if settings:
         return {**copy.deepcopy(PRESETS[settings]), "hub": preset(model)["hub"]}
     if model in PRESETS:
         return copy.deepcopy(PRESETS[model])
-    if model.startswith(SERVED):
-        return _pretrained(model)
     path = Path(model).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
-            raise UserError(f"{model} is a folder without config.json, so it is no model; give a folder that "
-                            "transformers can load")
-        return _pretrained(str(path), **SMALL)
-    if model.count("/") == 1 and not model.startswith((".", "/", "~")):
-        return _pretrained(model)
+            raise UserError(f"{model} is a folder without config.json, so it is no model of transformers")
+        return _preset(str(path), **SMALL)
+    if model.startswith(SERVED) or model.count("/") == 1 and not model.startswith((".", "/", "~")):
+        return _preset(model)
     raise UserError(f"unknown model {model!r}: choose {', '.join(PRESETS)}, a hub id (org/name), a local "
                     "folder, or openai:NAME to ask a server")
 
@@ -182,34 +165,32 @@ def run_name(model: str) -> str:
 
 
 # ------------------------------------------------------------------------------------------------------ flags
-def at_least(low: float, kind=int):
-    """An argparse type: a finite number, not below `low`."""
-    def number(text: str):
+def real(low: float, high: float, kind=float):
+    """An argparse type: a number from `low` to `high`."""
+    def read(text: str):
         with contextlib.suppress(ValueError):
             value = kind(text)
-            if low <= value < math.inf:
+            if low <= value <= high:  # not NaN
                 return value
-        raise argparse.ArgumentTypeError(f"a {'whole ' if kind is int else ''}number from {low:g} on is "
-                                         f"needed, not {text!r}")
-    return number
+        what = "whole number" if kind is int else "number"
+        raise argparse.ArgumentTypeError(f"a {what} from {low:,} to {high:,} is needed, not {text!r}")
+    return read
 
 
-positive = at_least(1)
+def whole(low: int = 1, high: int = 1_000_000):
+    """An argparse type: a whole number from `low` to `high`."""
+    return real(low, high, int)
 
 
-def parse_levels(text: str | tuple) -> tuple[int, ...]:
+SEED = whole(0, 2**31 - 1)
+
+
+def parse_levels(text: str) -> tuple[int, ...]:
     """'1-3,5' -> (1, 2, 3, 5)."""
-    if isinstance(text, tuple):
-        return text
-    levels = []
-    for part in text.split(","):
-        low, _, high = part.strip().partition("-")
-        if not low.isdigit() or not (high or low).isdigit():
-            raise argparse.ArgumentTypeError(f"levels are numbers from 1 to 5, such as 1-3 or 2,4, not "
-                                             f"{text!r}")
-        levels += range(int(low), int(high or low) + 1)
-    if not levels or not set(levels) <= {1, 2, 3, 4, 5}:
-        raise argparse.ArgumentTypeError(f"levels go from 1 (easy) to 5 (hard), not {text!r}")
+    parts = [re.fullmatch(r"\s*([1-5])(?:-([1-5]))?\s*", part) for part in text.split(",")]
+    levels = [level for part in parts if part for level in range(int(part[1]), int(part[2] or part[1]) + 1)]
+    if not levels or not all(parts):
+        raise argparse.ArgumentTypeError(f"levels go from 1 (easy) to 5 (hard): 1, 1-3 or 2,4, not {text!r}")
     return tuple(levels)
 
 
@@ -217,20 +198,27 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     """Adds the default to each help text, where there is one to speak of."""
 
     def _get_help_string(self, action):
-        return action.help if action.default in (None, False) else super()._get_help_string(action)
+        return action.help if action.default in (None, False, []) else super()._get_help_string(action)
 
 
-def make_parser(argv: list[str] | None, description: str, prog: str | None = None, served: bool = False
-                ) -> tuple[argparse.ArgumentParser, dict]:
-    """(parser with the flags that all commands share, preset): --model is read first, since it rules the
-    defaults.
+class Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong with a flag (argparse prints all flags first)."""
 
-    A command with --run works on the model of that run, so --model need not be given; another model is
-    refused, unless it is a local folder and the run's own was a hub id, or a folder that is not there any
-    more.
-    served: the command only asks the model, so one behind a server will do.
+    def __init__(self, prog: str | None = None, description: str | None = None, **options):
+        super().__init__(prog, description=description, allow_abbrev=False, formatter_class=HelpFormatter,
+                         **options)
+
+    def error(self, message: str):
+        raise UserError(f"{message} ({self.prog} --help lists what there is)")
+
+
+def make_parser(argv, description: str, prog: str | None = None, served=False) -> tuple[Parser, dict]:
+    """(parser with the flags that all commands share, preset): --model is read first, as it rules defaults.
+
+    With --run, the model is that run's; another is refused, unless it is a folder and the run's own was a hub
+    id, or a folder that is gone. served: one behind a server will do, as it is only asked.
     """
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)  # or --mode would be read as --model
+    first = Parser(add_help=False)
     first.add_argument("--model")
     first.add_argument("--preset", choices=tuple(PRESETS))
     first.add_argument("--run", type=Path)
@@ -240,18 +228,15 @@ def make_parser(argv: list[str] | None, description: str, prog: str | None = Non
     recorded = trained.get("model", model)
     moved = Path(model).is_dir() and recorded not in PRESETS and not Path(recorded).is_dir()
     if run_name(recorded) != run_name(model) and not moved:
-        raise UserError(f"{given.run} holds a policy of --model {recorded}, not of {model}: leave --model "
-                        "out")
+        raise UserError(f"{given.run} holds a policy of {recorded}, not of {model}: leave --model out")
     if model.startswith(SERVED) and not served:
         raise UserError(f"{model} answers over the network, so there are no weights to work on here: it can "
                         "be asked (r1ci.py evaluate, r1ci.py ask) and can teach (r1ci.py teach)")
     chosen = given.preset or trained.get("preset")
     values = preset(model, chosen)
-    parser = argparse.ArgumentParser(prog=prog, description=description, allow_abbrev=False,
-                                     formatter_class=HelpFormatter)
+    parser = Parser(prog, description)
     add_shared_flags(parser, values)
-    # What depends on the model but has no flag stands in the settings all the same.
-    parser.set_defaults(model=model, preset=chosen, style=values["style"],
+    parser.set_defaults(model=model, preset=chosen, style=values["style"],  # the last two have no flag
                         results_chars=values["results_chars"])
     return parser, values
 
@@ -259,60 +244,56 @@ def make_parser(argv: list[str] | None, description: str, prog: str | None = Non
 def add_shared_flags(parser: argparse.ArgumentParser, values: dict) -> None:
     """The flags about model, episodes and sandbox, with the preset's values as defaults."""
     add = parser.add_argument_group("model").add_argument
-    add("--model", help="preset, hub id or local folder; openai:NAME (behind a server) where it is only "
-        "asked")
-    add("--preset", choices=tuple(PRESETS), help="for a hub id or a folder: take the other defaults from "
-        "here")
-    add("--dtype", choices=("float32", "bfloat16"), default=values["dtype"],
-        help="what matrices are multiplied in "
-        "(trained weights stay float32); on a CPU without bfloat16 arithmetic, float32 is faster")
+    add("--model", help="preset, hub id, folder, or where it is only asked: openai:NAME (behind a server)")
+    add("--preset", choices=tuple(PRESETS), help="where other defaults come from, for a hub id or a folder")
+    add("--dtype", choices=("float32", "bfloat16"), default=values["dtype"], help="what matrices are "
+        "multiplied in (trained weights stay float32); on a CPU without bfloat16, float32 is faster")
     add("--quantize", choices=("none", "nf4", "int8"), default=values["quantize"], help="of the frozen base")
-    add("--lora-rank", type=at_least(0), default=values["lora_rank"], help="0 trains all parameters")
+    add("--lora-rank", type=whole(0, 4096), default=values["lora_rank"], help="0 trains all parameters")
     add("--random-weights", action="store_true", help="the model's shape without its weights (no download)")
     add("--device", default="auto", help="cpu, cuda, cuda:1 ..; auto: a GPU if there is one")
     add = parser.add_argument_group("episodes").add_argument
-    add("--tasks", default=values["tasks"], help="tiny, train, test, all, a suite, an ability, names, a "
-        "JSONL file")
+    add("--tasks", default=values["tasks"], help="tiny, train, test, all, a suite, an ability, names, a file")
     add("--levels", type=parse_levels, default=parse_levels(values["levels"]), help="difficulty: 1, 1-3, 2,4")
-    add("--mode", choices=("interpreter", "text", "code"), default="interpreter",
-        help="what the prompt allows")
-    add("--answer-format", choices=("angle", "boxed", "tags"), default="angle",
-        help="how an answer is marked")
-    for name, what in (("turn_tokens", "most tokens in one turn"), ("episode_tokens", "most tokens in all"),
-                       ("calls", "most programs"), ("slots", "episodes that are written at the same time")):
-        add("--" + name.replace("_", "-"), type=positive, default=values[name], help=what)
+    add("--mode", choices=("interpreter", "text", "code"), default="interpreter", help="what prompts allow")
+    add("--answer-format", choices=("angle", "boxed", "tags"), default="angle", help="how answers are marked")
+    add("--turn-tokens", type=whole(), default=values["turn_tokens"], help="most tokens in one turn")
+    add("--episode-tokens", type=whole(32), default=values["episode_tokens"], help="most tokens in all")
+    add("--calls", type=whole(), default=values["calls"], help="most programs")
+    add("--slots", type=whole(), default=values["slots"], help="episodes that are written at the same time")
     add("--exact", action=argparse.BooleanOptionalAction, default=values["exact"],
-        help="wait for slow programs, so "
-        "that a run repeats bit by bit")
-    add("--rollout-weights", choices=("same", "merged"), default=values["rollout_weights"],
-        help="merged: sample "
-        "from a plain copy (LoRA merged in, nothing quantised): faster, if memory allows")
+        help="wait for slow programs, so that a run repeats bit by bit")
+    add("--rollout-weights", choices=("same", "merged"), default=values["rollout_weights"], help="merged: "
+        "sample from a plain copy (LoRA merged in, nothing quantised): faster, if memory allows")
     add = parser.add_argument_group("sandbox").add_argument
-    add("--sandbox", choices=("auto", "require"), default="auto",
-        help="require: no start where programs could get out")
-    add("--sandbox-timeout", type=at_least(0.01, float), default=5.0, help="seconds per program")
+    add("--sandbox", choices=("auto", "require"), default="auto", help="require: no start if it has holes")
+    add("--sandbox-timeout", type=real(0.01, 3600), default=5.0, help="seconds per program")
 
 
 def settings_of_run(folder: Path) -> dict | None:
-    """The settings of the run that this folder belongs to; None if there are none."""
-    with contextlib.suppress(OSError, ValueError):
-        return json.loads((folder / "config.json").read_text("utf-8"))
-    return None
+    """The settings of the run that this folder belongs to; None if there are none. UserError: damaged."""
+    path = folder / "config.json"
+    return read_json(path, dict) if path.is_file() else None
 
 
 # ------------------------------------------------------------------------------------------------------ files
 @contextlib.contextmanager
-def writing(what: Path, *others: type[Exception]):
-    """A write that fails ends the run in one line; what was there before is still there.
-
-    others: what a library raises in place of OSError when the disk is full.
-    """
+def writing(what: Path, *others: type[Exception], hint: str = ""):
+    """A write that fails is a UserError. others: what a library raises when the disk is full, not OSError."""
     try:
         yield
     except (OSError, *others) as error:
-        raise UserError(f"cannot write {what}: {getattr(error, 'strerror', None) or error}. Nothing older "
-                        "is lost: when there is room again, --resume goes on from the last "
-                        "checkpoint") from None
+        raise UserError(f"cannot write {what}: {getattr(error, 'strerror', None) or error}{hint}") from None
+
+
+def check_writable(path: Path) -> None:
+    """UserError if no file can be written there: tried before the work. Leaves nothing behind."""
+    missing = [place for place in (path, *path.parents) if not place.exists()]  # the innermost first
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        open(path, "ab").close()
+    for place in missing:
+        place.rmdir() if place.is_dir() else place.unlink()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -333,16 +314,27 @@ def write_jsonl(path: Path, records: Iterable[dict]) -> None:
     write_text(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
 
 
+def read_json(path: Path, kind: type):
+    """The JSON value in a file, which must be of this type. UserError if it is not."""
+    with contextlib.suppress(ValueError):
+        value = json.loads(path.read_text("utf-8"))
+        if isinstance(value, kind):
+            return value
+    raise UserError(f"{path} is damaged, or no such file: mend it, or take it away")
+
+
 def read_jsonl(path: Path) -> list[dict]:
-    """The lines of a JSONL file; a last line that a kill cut short is left out."""
-    if not path.exists():
-        return []
-    records = []
-    # Not splitlines(): it also splits at U+2028 and U+0085, which JSON keeps as they are. A cut may split a
-    # character.
-    for line in path.read_text("utf-8", errors="replace").split("\n"):
-        with contextlib.suppress(json.JSONDecodeError):
-            records.append(json.loads(line))
+    """The objects in a JSONL file; a last line that a kill cut short is left out. UserError: damaged."""
+    # Not splitlines(): it also splits at U+2028 and U+0085, which JSON keeps as they are.
+    lines, records = path.read_bytes().split(b"\n") if path.exists() else [], []
+    for number, line in enumerate(lines, 1):
+        value = None
+        with contextlib.suppress(ValueError):  # UnicodeDecodeError is one, too
+            value = json.loads(line)
+        if isinstance(value, dict):
+            records.append(value)
+        elif number < len(lines):
+            raise UserError(f"{path}, line {number} is damaged, no JSON object: mend it, or take it away")
     return records
 
 
@@ -358,50 +350,93 @@ def differing(old: dict, new: dict) -> list[str]:
 
 # ------------------------------------------------------------------------------------------------ run folders
 # What may change when a run is resumed: how long it goes on, and what only decides about speed.
-FREE = {"resume", "overwrite", "steps", "out", "device", "save_every", "eval_questions", "slots",
-        "micro_tokens"}
+FREE = set("resume overwrite steps out device save_every eval_questions slots micro_tokens".split())
+KEPT = "; nothing older is lost, and the same command with --resume goes on from the last checkpoint"
+MARKER = "r1ci.lock"
+TRAINED = ("config.json", "trainer.pt*", "metrics.jsonl", "episodes.jsonl", "questions.jsonl", "adapter*",
+           "model*", "data.jsonl")
+# What --overwrite removes: this, and what was done with the policy. Nothing else.
+WRITTEN = (*TRAINED, "stages.json", "potential.jsonl*", "before-after.json", "eval.*", "eval-text.*",
+           "eval-code.*", "report.html")
+HELD: list = []  # open lock files; a closed one is free, so a dead process holds none
+
+
+def hold(path: Path) -> None:
+    """Lock this file until the process ends, our pid in it. UserError if another process has it."""
+    import fcntl
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(path, "a+", encoding="utf-8")  # noqa: SIM115  (until the process ends)
+    HELD.append(file)
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):  # other errors: a file system without locks
+        raise UserError(f"process {path.read_text().strip()} works in {path.parent}: wait for its end, or "
+                        "use another folder") from None
+    except OSError:
+        pass
+    file.truncate(0)
+    print(os.getpid(), file=file, flush=True)
 
 
 class Run:
-    """A run folder. New ones are created; used ones need --resume (go on) or --overwrite (start again)."""
+    """A run folder. Used ones need --resume (go on) or --overwrite (start again).
+
+    Made, it only checks; `begin` takes the folder. What fails before that leaves everything as it was.
+    """
 
     def __init__(self, folder: Path, config: dict, resume: bool = False, overwrite: bool = False):
         self.folder, self.config = folder, as_json(config)
-        self.writes = rank() == 0
-        if not self.writes:
-            return
-        used = (folder / "config.json").exists()
-        if used and not resume and not overwrite:
+        self.resume, self.overwrite = resume, overwrite
+        self.writes = rank() == 0  # with torchrun, one process writes
+        if self.writes:
+            self._check()
+            check_writable(folder / MARKER)
+
+    def _check(self) -> None:
+        """UserError if this run may not work in this folder, by its place, its files or its settings."""
+        place, here, folder = self.folder.resolve(), Path.cwd(), self.folder
+        named = {Path(self.config[name]).expanduser().resolve(): f"what --{name.replace('_', '-')} names"
+                 for name in ("model", "sft_run", "data") if self.config.get(name) not in (None, *PRESETS)}
+        why = ("the folder you are in, or one round it" if place in (here, *here.parents)
+               else "a git repository" if (place / ".git").exists() else named.get(place))
+        if why:
+            raise UserError(f"--out {folder} is {why}: a run needs a folder of its own, such as runs/mine")
+        used = (place / MARKER).is_file() and (place / "config.json").is_file()
+        others = sorted(path.name for pattern in TRAINED for path in place.glob(pattern))
+        if self.resume and not used:
+            raise UserError(f"there is no run to resume in {folder}")
+        if used and not self.resume and not self.overwrite:
             raise UserError(f"{folder} already holds a run: --resume goes on with it, --overwrite starts "
                             "again, --out DIR uses another folder")
-        if resume and not used:
-            raise UserError(f"there is no run to resume in {folder}")
-        if resume:
-            self._check_settings()
-        try:
-            if overwrite and used:
-                shutil.rmtree(folder)
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"cannot write the run folder {folder}: {error.strerror}") from None
-        if not resume:
-            write_json(folder / "config.json", self.config)
-
-    def _check_settings(self) -> None:
-        """A resumed run must be the same run. With a curriculum, its steps decide about the stages."""
-        old = json.loads((self.folder / "config.json").read_text("utf-8"))
+        if others and not used:
+            raise UserError(f"{folder} has a {others[0]}, which no run wrote: --out DIR uses another folder")
+        old = settings_of_run(folder) if self.resume else self.config
+        # With a curriculum, the number of steps decides about the stages.
         free = FREE - ({"steps"} if old.get("curriculum", "none") != "none" else set())
         for name in differing(old, self.config):
             if name not in free:
-                raise UserError(f"{self.folder} was run with {name}={old.get(name)}, not "
-                                f"{self.config.get(name)}: resume with the same settings, or use another "
-                                "--out")
+                raise UserError(f"{folder} was run with {name}={old.get(name)}, not {self.config.get(name)}: "
+                                "resume with the same settings, or use another --out")
+
+    def begin(self) -> None:
+        """Take the folder, now that nothing is missing; an older run in it is removed only here."""
+        if self.writes:
+            hold(self.folder / MARKER)
+            self._check()  # another process may have been quicker
+        if self.writes and not self.resume:
+            for path in [path for pattern in WRITTEN for path in self.folder.glob(pattern)]:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            self.write("config.json", self.config)
 
     def append(self, name: str, records: list[dict]) -> None:
         """Add lines to a JSONL file of this folder."""
+        path = self.folder / name
         if self.writes:
-            with writing(self.folder / name), open(self.folder / name, "a", encoding="utf-8") as file:
-                file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+            with writing(path, hint=KEPT), open(path, "a", encoding="utf-8") as file:
+                for record in records:  # JSON has no NaN
+                    clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
+                    file.write(json.dumps(clean, ensure_ascii=False) + "\n")
 
     def read(self, name: str) -> list[dict]:
         """The lines of a JSONL file of this folder."""
@@ -412,33 +447,7 @@ class Run:
         if self.writes:
             write_json(self.folder / name, value)
 
-    def checkpoint(self, parameters: dict, optimizers: list, step: int) -> None:
-        """Save what training needs to go on after `step` steps; parameters: name -> trained tensor."""
-        import torch
-        if not self.writes:
-            return
-        state = {"step": step, "parameters": parameters, "random": torch.get_rng_state(),
-                 "optimizers": [optimizer.state_dict() for optimizer in optimizers]}
-        fresh, final = self.folder / "trainer.pt.new", self.folder / "trainer.pt"
-        with writing(final, RuntimeError):
-            with open(fresh, "wb") as file:
-                torch.save(state, file)
-                os.fsync(file.fileno())  # on the disk before it gets the good name
-            os.replace(fresh, final)
-
-    def restore(self, parameters: dict, optimizers: list) -> int:
-        """Load the last checkpoint, if there is one, and cut the logs back to it; the finished steps."""
-        import torch
-        path = self.folder / "trainer.pt"
-        state = torch.load(path, map_location="cpu", weights_only=True) if path.exists() else {"step": 0}
-        if state["step"]:
-            with torch.no_grad():
-                for name, parameter in parameters.items():
-                    parameter.copy_(state["parameters"][name])
-            for optimizer, saved in zip(optimizers, state["optimizers"]):
-                optimizer.load_state_dict(saved)
-            torch.set_rng_state(state["random"])
+    def cut(self, steps: int) -> None:
+        """Take out of the logs what was written after so many steps."""
         for name in ("metrics.jsonl", "episodes.jsonl", "questions.jsonl") if self.writes else ():
-            write_jsonl(self.folder / name, [line for line in self.read(name)
-                                             if line["step"] < state["step"]])
-        return state["step"]
+            write_jsonl(self.folder / name, [line for line in self.read(name) if line["step"] < steps])

@@ -19,26 +19,26 @@ import time
 from pathlib import Path
 
 import runs
-from runs import Run, UserError, at_least, command, make_parser, positive, rank, run_name, stoppable
+from runs import SEED, Run, UserError, command, make_parser, rank, real, run_name, stoppable, whole
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line; defaults come from the preset of --model."""
     parser, values = make_parser(argv, __doc__.split("\n\n")[0])
-    sft, share = values["sft"], at_least(0, float)
+    sft, share = values["sft"], real(0, 1)
     add = parser.add_argument_group("training").add_argument
-    add("--lr", type=at_least(0, float), default=sft["lr"], help="peak learning rate")
-    add("--batch", type=positive, default=sft["batch"], help="conversations per step")
-    add("--epochs", type=at_least(0.01, float), default=sft["epochs"], help="passes over the conversations")
-    add("--steps", type=at_least(0), default=sft["steps"], help="0: as many as --epochs needs")
+    add("--lr", type=real(0, 1), default=sft["lr"], help="peak learning rate")
+    add("--batch", type=whole(1, 4096), default=sft["batch"], help="conversations per step")
+    add("--epochs", type=real(0.01, 1000), help=f"passes over the conversations, if --steps is 0 ({sft['epochs']})")
+    add("--steps", type=whole(0), help=f"0: as many as --epochs needs ({sft['steps']})")
     add("--optimizer", choices=("adamw", "muon"), default=sft["optimizer"], help="of the weight matrices")
-    add("--micro-tokens", type=positive, default=values["micro_tokens"], help="tokens per forward pass")
+    add("--micro-tokens", type=whole(), default=values["micro_tokens"], help="tokens per forward pass")
     add("--no-gradient-checkpointing", dest="gradient_checkpointing", action="store_false",
         default=values["gradient_checkpointing"], help="keep all activations: faster, if memory allows")
-    add("--seed", type=at_least(0), default=0, help="of weights and shuffling")
+    add("--seed", type=SEED, default=0, help="of weights and shuffling")
     add = parser.add_argument_group("data").add_argument
     add("--data", type=Path, help="conversations as messages JSONL, instead of making them")
-    add("--per-task", type=positive, default=sft["per_task"], help="most conversations per task")
+    add("--per-task", type=whole(), default=sft["per_task"], help="most conversations per task")
     add("--text-share", type=share, default=sft["text_share"], help="share that is answered in words")
     add("--multi-share", type=share, default=sft["multi_share"], help="share of code with several turns")
     add("--fallback-share", type=share, default=sft["fallback_share"], help="share of code that fails and is "
@@ -51,8 +51,12 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("--out", type=Path, help="run folder (default: runs/MODEL/sft)")
     add("--resume", action="store_true", help="go on with an interrupted run")
     add("--overwrite", action="store_true", help="start again in a used folder")
-    add("--save-every", type=positive, default=100, help="steps between checkpoints")
+    add("--save-every", type=whole(), default=100, help="steps between checkpoints")
     args = parser.parse_args(argv)
+    if args.epochs and args.steps:
+        raise UserError("--epochs or --steps: one of them says how long it trains")
+    args.steps = sft["steps"] if args.epochs is args.steps is None else args.steps or 0
+    args.epochs = args.epochs or sft["epochs"]
     args.out = args.out or Path("runs") / run_name(args.model) / "sft"
     args.text_share = {"text": 1.0, "code": 0.0}.get(args.mode, args.text_share)
     args.fallback_share = 0.0 if args.mode == "code" else args.fallback_share
@@ -68,8 +72,9 @@ from tqdm import tqdm
 import batches
 import sandbox as sandboxes
 from batches import Trainer, pad
-from chat import Chat
+from chat import Chat, head_prompt
 from models import check_arguments, device_of, load_from_args, save, score, token_logprobs
+from task_families.own_file import read_conversations
 from tasks import draw, select
 from trajectories import encode, make
 
@@ -112,7 +117,7 @@ def train(policy, examples: list[tuple[list[int], list[int]]], run: Run, args: a
     """The loop: shuffled epochs, resumable at every checkpoint. False if Ctrl-C stopped it early."""
     steps = args.steps or max(1, round(args.epochs * len(examples) / args.batch))
     trainer = Trainer(batches.trained_parameters(policy), args.lr, args.micro_tokens, args.optimizer)
-    start = run.restore(trainer.parameters, trainer.optimizers)
+    start = batches.restore(run, trainer.parameters, trainer.optimizers)
     policy.train()
     finished = start >= steps
     with stoppable() as stopped, tqdm(total=steps, initial=start, desc="SFT", unit="step",
@@ -127,7 +132,7 @@ def train(policy, examples: list[tuple[list[int], list[int]]], run: Run, args: a
             bar.set_postfix(loss=f"{numbers['loss']:.3f}", tok_s=f"{numbers['tokens'] / seconds:.0f}")
             finished, stop = step + 1 == steps, any(batches.gather([stopped()]))
             if (step + 1) % args.save_every == 0 or finished or stop:
-                run.checkpoint(trainer.parameters, trainer.optimizers, step + 1)
+                batches.save_checkpoint(run, trainer.parameters, trainer.optimizers, step + 1)
             if stop:
                 break
     policy.eval()
@@ -135,10 +140,8 @@ def train(policy, examples: list[tuple[list[int], list[int]]], run: Run, args: a
 
 
 def conversations(args: argparse.Namespace, chat: Chat, run: Run) -> list[dict]:
-    """The conversations to train on: from --data, from an earlier start of this run, or made now."""
-    saved = args.data or run.folder / "data.jsonl"
-    if args.data and not args.data.is_file():
-        raise UserError(f"there is no file {args.data}")
+    """The conversations to train on: from an earlier start of this run, or made now."""
+    saved = run.folder / "data.jsonl"
     if saved.is_file():
         return runs.read_jsonl(saved)
     tasks = select(args.tasks)
@@ -154,6 +157,19 @@ def conversations(args: argparse.Namespace, chat: Chat, run: Run) -> list[dict]:
     return made
 
 
+def examples_of(data: list[dict], chat: Chat, args: argparse.Namespace) -> list[tuple[list[int], list[int]]]:
+    """(ids, mask) of each conversation that fits; says how many do not. UserError if none does."""
+    encoded = [encode(chat, record["messages"]) for record in data]
+    examples = [(ids, batches.training_mask(mask, args.train_on_code_output)) for ids, mask in encoded
+                if len(ids) <= args.episode_tokens and 1 in mask]
+    if not examples:
+        raise UserError(f"no conversation to learn from fits into --episode-tokens {args.episode_tokens}")
+    if len(examples) < len(data):
+        print(f"{len(data) - len(examples)} of {len(data)} conversations are longer than --episode-tokens "
+              f"{args.episode_tokens}, or have nothing to learn: left out")
+    return examples
+
+
 def main(argv: list[str] | None = None) -> bool:
     """Run the command; False if it was stopped early. Bad input: UserError."""
     args = parse(argv)
@@ -161,19 +177,19 @@ def main(argv: list[str] | None = None) -> bool:
     select(args.tasks)
     batches.join_processes(device_of(args.device))
     run = batches.first_then_others(lambda: Run(args.out, vars(args), args.resume, args.overwrite))
+    head = head_prompt(args.mode, args.style, args.answer_format)
+    own = args.data and read_conversations(args.data, head)
     policy, tokenizer = load_from_args(args)
     chat = Chat(tokenizer, args.mode, args.style, args.answer_format)
-    data = batches.first_then_others(lambda: conversations(args, chat, run))
-    encoded = [encode(chat, record["messages"]) for record in data]
-    examples = [(ids, batches.training_mask(mask, args.train_on_code_output)) for ids, mask in encoded
-                if len(ids) <= args.episode_tokens and 1 in mask]
-    if not examples:
-        raise UserError(f"no conversation to learn from fits into --episode-tokens {args.episode_tokens}")
+    examples = examples_of(own, chat, args) if own else []  # a file without use ends here, before the run begins
+    run.begin()
+    if not own:
+        examples = examples_of(batches.first_then_others(lambda: conversations(args, chat, run)), chat, args)
     if not train(policy, examples, run, args):
         print(f"Stopped; {args.out} keeps the finished steps. The same command with --resume goes on.")
         return False
     batches.first_then_others(lambda: save(policy, tokenizer, run.folder))  # who goes on finds it saved
-    losses = [line["loss"] for line in run.read("metrics.jsonl")]
+    losses = [line["loss"] for line in run.read("metrics.jsonl") if line["loss"] is not None]
     part = max(1, len(losses) // 5)
     print(f"SFT: {len(examples)} conversations, {len(losses)} steps, loss {sum(losses[:part]) / part:.3f} -> "
           f"{sum(losses[-part:]) / part:.3f} (means of the first and the last fifth); saved in {run.folder}")

@@ -70,38 +70,41 @@ def draw(tasks: Iterable[Task], purpose: str, count: int, levels: Iterable[int] 
          ) -> list[Question]:
     """`count` questions for "sft", "rl" or "eval": tasks in turn, then levels, each from its own seed range.
 
-    Question i of a purpose is always the same, so a run that resumes at `start` continues the sequence.
+    Question i of "sft" and "rl" is always the same, so a run that resumes at `start` continues the sequence.
+    Among "eval" no text comes twice: it would be one observation counted as two. So there may be fewer.
     """
     # Mixed by a hash of the name, so that a few questions come from all kinds of tasks, not from one suite.
     tasks = sorted(tasks, key=lambda task: hashlib.sha256(task.name.encode()).digest())
     levels = tuple(levels)
     own = {task.name: [q for q in task.pool if held_out(q) == (purpose == "eval")]
            for task in tasks if task.pool}
-    questions = []
+    questions, asked = [], set()
     for index in range(start, start + count):
         turn, task = index // len(tasks), tasks[index % len(tasks)]
-        if task.name in own:
-            if not own[task.name]:
-                raise UserError(f"the file of task {task.name!r} is too small: by their text, none of its "
-                                f"{len(task.pool)} questions is for {purpose}")
-            questions.append(own[task.name][turn % len(own[task.name])])
-            continue
+        pool = own.get(task.name)
+        if pool == []:
+            raise UserError(f"the file of task {task.name!r} is too small: by their text, none of its "
+                            f"{len(task.pool)} questions is for {purpose}")
+        # Three texts of four are not for "eval", and of those that are some were asked before.
         level, seed = levels[turn % len(levels)], SEED_START[purpose] + 50 * turn
-        # 50 seeds are enough: for "eval", four texts in a row are wrong a third of the time, 50 never.
-        candidates = (task.question(seed + attempt, level) for attempt in range(50))
-        question = next((q for q in candidates if held_out(q) == (purpose == "eval")), None)
-        if question is None:
+        candidates = pool[turn % len(pool):] if pool else (
+            task.question(seed + attempt, level) for attempt in range(1000))
+        question = next((q for q in candidates
+                         if held_out(q) == (purpose == "eval") and q.prompt not in asked), None)
+        if question is not None:
+            questions.append(question)
+            asked |= {question.prompt} if purpose == "eval" else set()
+        elif purpose != "eval":
             raise UserError(f"{task.name} has too few different questions at level {level}")
-        questions.append(question)
     return questions
 
 
 _ANSWERS = {
-    "angle": re.compile(r"<<<(.*?)>>>(?!>)", re.DOTALL),
+    "angle": re.compile(r"<<<((?:(?!<<<).)*?)>>>(?!>)", re.DOTALL),  # the innermost pair
     "boxed": re.compile(r"\\boxed\{((?:[^{}]|\{[^{}]*\})*)\}"),
-    "tags": re.compile(r"<answer>(.*?)</answer>", re.DOTALL),
+    "tags": re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.DOTALL),
 }
-_FENCED = re.compile(r"^```.*?(?:^```[ \t]*$|\Z)", re.DOTALL | re.MULTILINE)
+_FENCED = re.compile(r"^([ \t]*)```.*?(?:^\1```[ \t]*$|\Z)", re.DOTALL | re.MULTILINE)
 
 
 def extract_answer(text: str, answer_format: str = "angle") -> str | None:

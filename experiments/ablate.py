@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.results import write_section
-from runs import Run, UserError, make_parser, positive, read_jsonl, run_name, write_text
+from runs import Parser, Run, UserError, make_parser, read_jsonl, run_name, whole, write_text
 from tasks import select
 
 VARIANTS = {  # name -> (flags of grpo.py, flags of sft.py where the warm start is another one, too)
@@ -280,14 +280,14 @@ def add_arguments(parser: argparse.ArgumentParser, folder: str) -> None:
     """The flags that both commands share; all others go on to grpo.py."""
     add = parser.add_argument
     add("--seeds", type=parse_seeds, default=[0, 1, 2], help="seeds of RL (default: 0,1,2)")
-    add("--sft-steps", type=positive, help="warm starts of their own, of so many steps")
+    add("--sft-steps", type=whole(), help="warm starts of their own, of so many steps")
     add("--out", type=Path, help=f"folder of the runs (default: runs/MODEL/{folder})")
     add("--table", type=Path, help="where to write the result")
 
 
 def ablate_command(argv: list[str]) -> None:
     """Run variants that differ from the default in one thing, and compare them. Other flags go to grpo.py."""
-    parser = argparse.ArgumentParser("r1ci.py ablate", description=ablate_command.__doc__, allow_abbrev=False)
+    parser = Parser("r1ci.py ablate", ablate_command.__doc__)
     parser.add_argument("--over", required=True, help=f"what to change: {', '.join(what_can_change())}")
     add_arguments(parser, "ablate")
     own, rest = parser.parse_known_args(argv)
@@ -303,7 +303,7 @@ def ablate_command(argv: list[str]) -> None:
 
 def reproduce_command(argv: list[str]) -> None:
     """Run what is behind RESULTS.md on the tiny model (hours on 2 cores; goes on where it stopped)."""
-    parser = argparse.ArgumentParser("r1ci.py reproduce", description=reproduce_command.__doc__,
+    parser = Parser("r1ci.py reproduce", reproduce_command.__doc__,
                                      allow_abbrev=False)
     parser.add_argument("--only", default=",".join(CLAIMS), help="claims, such as " + ",".join(CLAIMS))
     add_arguments(parser, "reproduce")

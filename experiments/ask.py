@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from runs import SERVED, UserError, at_least, make_parser
+from runs import SEED, SERVED, UserError, make_parser, real
 
 
 def main(argv: list[str]) -> None:
@@ -16,9 +16,9 @@ def main(argv: list[str]) -> None:
     parser, _ = make_parser(argv, main.__doc__, "r1ci.py ask", served=True)
     parser.add_argument("question", nargs="?", help="default: read questions from the terminal, one a line")
     parser.add_argument("--run", type=Path, help="run folder of the policy (default: the newest of --model)")
-    parser.add_argument("--temperature", type=at_least(0, float), default=0.0,
+    parser.add_argument("--temperature", type=real(0, 10), default=0.0,
                         help="0: always the likeliest token")
-    parser.add_argument("--seed", type=at_least(0), default=0, help="of sampling")
+    parser.add_argument("--seed", type=SEED, default=0, help="of sampling")
     from experiments import server
     server.add_arguments(parser)
     args = parser.parse_args(argv)

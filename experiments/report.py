@@ -19,7 +19,6 @@ What a policy writes is hostile until shown otherwise: the data are ASCII JSON w
 shows them as text only. A page stays below 5 MB: where there are too many episodes, some are chosen, evenly
 over the run, and the page says so.
 """
-import argparse
 import json
 import math
 import random
@@ -27,7 +26,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from runs import UserError, positive, preset, read_jsonl, write_text
+from runs import Parser, UserError, preset, read_jsonl, whole, write_text
 from tasks import TASKS
 
 LIMIT = 5_000_000  # bytes of a page
@@ -361,11 +360,11 @@ def write_report(folders: list[Path], out: Path, episodes: int = 1000, tokenizer
 
 def main(argv: list[str] | None = None) -> Path:
     """Write the page; where it is."""
-    parser = argparse.ArgumentParser("r1ci.py report", description=__doc__.split("\n\n")[0])
+    parser = Parser("r1ci.py report", __doc__.split("\n\n")[0])
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN",
                         help="run folder, such as runs/tiny/grpo")
     parser.add_argument("--out", type=Path, help="the page (default: report.html in the last RUN)")
-    parser.add_argument("--episodes", type=positive, default=1000,
+    parser.add_argument("--episodes", type=whole(), default=1000,
                         help="show at most so many (default: 1000); fewer where the page would pass 5 MB")
     args = parser.parse_args(argv)
     out = args.out or args.runs[-1] / "report.html"

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from experiments import episodes
 from experiments.report import curves
-from runs import UserError, read_jsonl, run_name, settings_of_run, write_text, writing
+from runs import Parser, UserError, read_jsonl, run_name, settings_of_run, write_text, writing
 from tasks import select
 
 CURVES = (("sft", "loss", "SFT: loss per token"), ("grpo", "accuracy", "RL: accuracy on training questions"),
@@ -346,7 +346,7 @@ def write_results(folder: Path, shared: Path | None = None) -> Path:
 
 def main(argv: list[str] | None = None) -> None:
     """Write the page of a finished run again."""
-    parser = argparse.ArgumentParser("r1ci.py results", description=main.__doc__)
+    parser = Parser("r1ci.py results", main.__doc__)
     parser.add_argument("run", type=Path, help="folder of r1ci.py run, such as runs/tiny/story")
     parser.add_argument("--write", type=Path, help="put the results into this file, too, such as "
                         "docs/RESULTS.md, as a section of their own")

@@ -35,7 +35,7 @@ from time import time
 from urllib.parse import urlsplit
 
 from chat import CODE_BLOCK, RESULTS, Chat, find_code
-from runs import SERVED, UserError, at_least, positive, world_size
+from runs import SERVED, Parser, UserError, real, whole, world_size
 from sandbox import Sandbox
 from tasks import TASKS, Question
 
@@ -317,10 +317,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group(f"models behind a server ({SERVED}NAME)").add_argument
     add("--base-url", help=f"address of the API, such as http://localhost:8000/v1 (without: {OPENAI}); the "
         "key is read from OPENAI_API_KEY")
-    add("--concurrency", type=positive, default=8, help="episodes at a time")
-    add("--api-timeout", type=at_least(0.01, float), default=300.0, help="seconds to wait for an answer")
-    add("--price-in", type=at_least(0, float), help="dollars per million tokens read")
-    add("--price-out", type=at_least(0, float), help="dollars per million tokens written")
+    add("--concurrency", type=whole(), default=8, help="episodes at a time")
+    add("--api-timeout", type=real(0.01, 86400), default=300.0, help="seconds to wait for an answer")
+    add("--price-in", type=real(0, 1e6), help="dollars per million tokens read")
+    add("--price-out", type=real(0, 1e6), help="dollars per million tokens written")
 
 
 def open_engine(args: argparse.Namespace, folder, box: Sandbox) -> Engine:
@@ -334,7 +334,7 @@ def open_engine(args: argparse.Namespace, folder, box: Sandbox) -> Engine:
 
 def evaluate_command(argv: list[str]) -> dict:
     """evaluate.py, also for a model behind a server; for one on this machine the two are the same."""
-    parser = argparse.ArgumentParser("r1ci.py evaluate", description=evaluate_command.__doc__,
+    parser = Parser("r1ci.py evaluate", evaluate_command.__doc__,
                                      allow_abbrev=False,
                                      epilog="All other flags are those of evaluate.py: evaluate.py --help")
     parser.add_argument("--model", default="", help=f"{SERVED}NAME, or what evaluate.py takes")

@@ -33,7 +33,7 @@ from pathlib import Path
 
 import runs
 from experiments import episodes, results
-from runs import UserError, make_parser, run_name
+from runs import Parser, UserError, make_parser, run_name
 from tasks import select
 
 MODES = ("interpreter", "text", "code")
@@ -61,7 +61,7 @@ def duration(text: str) -> float:
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     """(own flags, flags for every command). Flags of all kinds are checked now, before anything is made."""
-    parser = argparse.ArgumentParser("r1ci.py run", description=__doc__.split("\n\n")[0], allow_abbrev=False,
+    parser = Parser("r1ci.py run", __doc__.split("\n\n")[0],
                                      epilog="All other flags (--model, --preset, --levels, --slots ..) go to "
                                      "each phase.")
     add = parser.add_argument

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from chat import RESULTS, Chat
 from experiments import server
-from runs import SERVED, UserError, at_least, make_parser, positive, preset, world_size, write_jsonl, writing
+from runs import SEED, SERVED, UserError, make_parser, preset, real, whole, world_size, write_jsonl, writing
 from tasks import Question, draw, select
 
 VARIANTS = (("interpreter", "full"), ("interpreter", "short"), ("code", "full"), ("text", "full"))
@@ -33,11 +33,11 @@ def parse(argv: list[str]) -> argparse.Namespace:
     add = parser.add_argument_group("teacher").add_argument
     add("--teacher", required=True, help=f"who is asked: {SERVED}NAME, a preset, a hub id or a folder")
     add("--out", type=Path, required=True, help="file for the conversations, as messages JSONL")
-    add("--per-task", type=positive, default=values["sft"]["per_task"], help="most conversations per task")
-    add("--rounds", type=positive, default=2,
+    add("--per-task", type=whole(), default=values["sft"]["per_task"], help="most conversations per task")
+    add("--rounds", type=whole(), default=2,
         help="rounds of new questions for tasks with too few right answers")
-    add("--temperature", type=at_least(0, float), default=1.0, help="of the teacher")
-    add("--seed", type=at_least(0), default=0, help="of the teacher's sampling")
+    add("--temperature", type=real(0, 10), default=1.0, help="of the teacher")
+    add("--seed", type=SEED, default=0, help="of the teacher's sampling")
     add("--overwrite", action="store_true", help="forget the answers that are there and ask again")
     server.add_arguments(parser)
     return parser.parse_args(argv)

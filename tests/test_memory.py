@@ -10,6 +10,7 @@ from test_training import Recorder, episodes_for, gradients, trainer_of, update
 from torch.profiler import ProfilerActivity, profile
 from transformers import Qwen2ForCausalLM
 
+import batches
 import grpo
 import models
 import rollout
@@ -180,7 +181,8 @@ def test_a_full_disk_costs_no_checkpoint(tmp_path, tokenizer, monkeypatch, broke
     policy = build(tokenizer)
     optimizer = torch.optim.SGD(policy.parameters(), lr=0.1)
     run = Run(tmp_path / "run", {})
-    run.checkpoint(trained_parameters(policy), [optimizer], 1)
+    run.begin()
+    batches.save_checkpoint(run, trained_parameters(policy), [optimizer], 1)
     first = copy.deepcopy(policy.state_dict())
     with torch.no_grad():
         next(policy.parameters()).add_(1)
@@ -189,10 +191,11 @@ def test_a_full_disk_costs_no_checkpoint(tmp_path, tokenizer, monkeypatch, broke
     else:
         monkeypatch.setattr(os, {"fsync": "fsync", "rename": "replace"}[broken], full_disk)
     with pytest.raises(UserError, match="No space left.*--resume") as failed:
-        run.checkpoint(trained_parameters(policy), [optimizer], 2)
+        batches.save_checkpoint(run, trained_parameters(policy), [optimizer], 2)
     monkeypatch.undo()
     assert "\n" not in str(failed.value)
-    assert Run(tmp_path / "run", {}, resume=True).restore(trained_parameters(policy), [optimizer]) == 1
+    again = Run(tmp_path / "run", {}, resume=True)
+    assert batches.restore(again, trained_parameters(policy), [optimizer]) == 1
     assert all(torch.equal(first[name], value) for name, value in policy.state_dict().items())
 
 

@@ -235,7 +235,7 @@ def test_a_run_knows_its_model(tmp_path, monkeypatch):
     args = evaluate.parse(["--run", "some"])
     assert args.model == "3b" and args.style == "full" and args.turn_tokens == preset("3b")["turn_tokens"]
     assert evaluate.parse(["--run", "some", "--model", "3b", "--preset", "tiny"]).preset == "tiny"
-    with pytest.raises(UserError, match="a policy of --model 3b, not of tiny"):
+    with pytest.raises(UserError, match="a policy of 3b, not of tiny"):
         evaluate.parse(["--run", "some", "--model", "tiny"])
     assert evaluate.parse([]).model == "tiny" and evaluate.parse(["--run", "nowhere"]).model == "tiny"
     (tmp_path / "some/config.json").write_text(json.dumps({"model": "org/name", "preset": "smollm2"}))

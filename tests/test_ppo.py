@@ -9,6 +9,7 @@ from conftest import build
 from test_losses import f64
 from test_training import SETTINGS, SMALL, Recorder, episodes_for, group_episodes, trainer_of, update
 
+import batches
 import grpo
 import ppo
 from batches import Trainer, pad, trained_parameters
@@ -253,13 +254,14 @@ def test_the_critic_is_saved_and_restored(tokenizer, tmp_path, lora):
 
     (tmp_path / "model").mkdir()
     run = Run(tmp_path / "run", {})
+    run.begin()
     policy, critic, trainer, parameters, optimizers = start()
     episodes = episodes_for(policy, [1, 0, 1, 0])
     step(policy, critic, episodes, trainer)
-    run.checkpoint(parameters, optimizers, 1)
+    batches.save_checkpoint(run, parameters, optimizers, 1)
     _, expected = step(policy, critic, episodes, trainer)
     policy, critic, trainer, parameters, optimizers = start()
-    assert run.restore(parameters, optimizers) == 1
+    assert batches.restore(run, parameters, optimizers) == 1
     assert step(policy, critic, episodes, trainer)[1] == expected
     assert expected["explained_variance"] != 0
 

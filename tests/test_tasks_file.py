@@ -39,11 +39,10 @@ def test_matches_and_options(tmp_path):
 
 
 @pytest.mark.parametrize("line, words", [
-    ("{", "not JSON"), ("[1]", '"question"'), ({"question": "x"}, '"answer"'),
+    ("{", "not JSON"), ("[1]", "object is needed"), ({"question": "x"}, '"answer"'),
     ({"question": "", "answer": 1}, "empty"), ({"question": "x", "answer": True}, "answer"),
     ({"question": "x", "answer": "y", "match": "regex"}, "regex"),
     ({"question": "x", "answer": "y", "match": "number"}, "number"),
-    ({"question": "x", "answer": "y", "hint": 1}, "hint"),
     ({"question": "x", "answer": "z", "options": ["a", "b"]}, "none of the options"),
     ({"question": "x", "answer": "a", "options": ["a"]}, "2 to 26"),
     ({"question": "x", "answer": "a", "task": "game24"}, "built-in"),

@@ -25,7 +25,7 @@ from runs import Run, UserError, read_jsonl
 from tasks import TASKS
 from trajectories import encode
 
-SETTINGS = {"importance_cap": 0.0, "epochs": 1, "micro_tokens": 4096, "train_on_code_output": False,
+SETTINGS = {"importance_cap": 0.0, "dual_clip": 0.0, "epochs": 1, "micro_tokens": 4096, "train_on_code_output": False,
             "temperature": 1.0, "clip_high": 0.2, "kl": 0.0, "aggregate": "sequence", "episode_tokens": 64}
 
 
@@ -391,14 +391,16 @@ def test_ctrl_c_before_the_first_step(tmp_path, script, sign):
 
 
 def test_run_folders_are_not_overwritten(tmp_path):
-    Run(tmp_path / "a", {"lr": 1})
+    Run(tmp_path / "a", {"lr": 1}).begin()
     with pytest.raises(UserError, match="--resume"):
         Run(tmp_path / "a", {"lr": 1})
     with pytest.raises(UserError, match="lr=1, not 2"):
         Run(tmp_path / "a", {"lr": 2}, resume=True)
     with pytest.raises(UserError, match="no run to resume"):
         Run(tmp_path / "b", {}, resume=True)
-    Run(tmp_path / "a", {"lr": 2}, overwrite=True)
+    again = Run(tmp_path / "a", {"lr": 2}, overwrite=True)
+    assert json.loads((tmp_path / "a/config.json").read_text()) == {"lr": 1}  # until it begins
+    again.begin()
     assert json.loads((tmp_path / "a/config.json").read_text()) == {"lr": 2}
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import sandbox
 from isolation import worker
-from runs import at_least, make_parser, positive
+from runs import SEED, Parser, make_parser, whole
 
 PROGRAMS = {
     "print": "print(2+2)",
@@ -227,10 +227,10 @@ def parse_rollout(argv: list[str]) -> argparse.Namespace:
     parser, _ = make_parser(argv, "Rollouts: the engine against `generate`, and against bare forward passes.",
                             "r1ci.py bench rollout")
     parser.add_argument("--run", type=Path, help="run folder of a policy (default: the model itself)")
-    parser.add_argument("--episodes", type=lambda text: [positive(part) for part in text.split(",")],
+    parser.add_argument("--episodes", type=lambda text: [whole()(part) for part in text.split(",")],
                         default=[8, 32, 64, 128], help="numbers of episodes to measure, such as 8,32,64,128")
-    parser.add_argument("--rounds", type=positive, default=2)
-    parser.add_argument("--seed", type=at_least(0), default=0, help="of random weights")
+    parser.add_argument("--rounds", type=whole(), default=2)
+    parser.add_argument("--seed", type=SEED, default=0, help="of random weights")
     return parser.parse_args(argv)
 
 
@@ -240,7 +240,7 @@ def main(argv: list[str]) -> int:
         args = parse_rollout(argv[1:])
         from tools import bench_rollout
         return bench_rollout.bench(args)
-    parser = argparse.ArgumentParser(prog="r1ci.py bench", description=__doc__.splitlines()[0])
+    parser = Parser("r1ci.py bench", __doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="bench")
     command = commands.add_parser("sandbox", help="against a fresh interpreter and against a bare fork")
     command.add_argument("--quick", action="store_true", help="fewer and shorter rounds")

@@ -10,14 +10,13 @@ error of the base, which the adapter has never been without; it is the usual pri
 Real models' tokenizers load with AutoTokenizer as ever. The tiny one needs PreTrainedTokenizerFast:
 AutoTokenizer takes every tokenizer beside a qwen2 model for Qwen's own.
 """
-import argparse
 import os
 import shutil
 from pathlib import Path
 
 from safetensors import SafetensorError
 
-from runs import UserError, settings_of_run, writing
+from runs import Parser, UserError, settings_of_run, writing
 
 
 def export(run: Path, out: Path, dtype: str | None = None, device: str = "cpu") -> str:
@@ -52,7 +51,7 @@ def export(run: Path, out: Path, dtype: str | None = None, device: str = "cpu") 
 
 def main(argv: list[str] | None = None) -> None:
     """Merge a run's policy into one folder that AutoModelForCausalLM.from_pretrained loads."""
-    parser = argparse.ArgumentParser(prog="r1ci.py export", description=main.__doc__)
+    parser = Parser("r1ci.py export", main.__doc__)
     parser.add_argument("--run", type=Path, required=True, help="a stage's folder, such as runs/3b/grpo")
     parser.add_argument("--out", type=Path, required=True, help="a folder that does not exist yet, or is "
                         "empty")

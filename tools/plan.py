@@ -23,7 +23,7 @@ import dataclasses
 import time
 from dataclasses import dataclass
 
-from runs import PRESETS, UserError, make_parser, positive, preset
+from runs import PRESETS, UserError, make_parser, preset, whole
 
 GIB = 2**30
 CONTEXT = 0.8 * GIB  # CUDA context, cuBLAS workspaces, compiled kernels: an assumption
@@ -301,7 +301,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser, values = make_parser(argv, main.__doc__, "r1ci.py plan")
     parser.add_argument("--gpu-memory", type=float,
                         help="GiB of the GPU (default: those of this machine's, else 24)")
-    parser.add_argument("--micro-tokens", type=positive, default=values["micro_tokens"],
+    parser.add_argument("--micro-tokens", type=whole(), default=values["micro_tokens"],
                         help="tokens per forward pass")
     parser.add_argument("--no-gradient-checkpointing", dest="gradient_checkpointing", action="store_false",
                         default=values["gradient_checkpointing"], help="keep all activations")
