@@ -243,15 +243,23 @@ class Log:
                 name, f"it has {name}={old.get(name)}, not {settings.get(name)}")
             raise UserError(f"{path} holds another evaluation ({what}): go on with the same settings, write "
                             "elsewhere with --out, or start again with --overwrite")
-        if rank() == 0:  # a line that a kill cut short goes
-            runs.write_jsonl(path, [{"settings": settings}, *self.lines[1:]])
+        self.lines = [{"settings": settings}, *self.lines[1:]]
+
+    def begin(self) -> None:
+        """Take the file; a line that a kill cut short goes. Only now is anything written."""
+        if rank() == 0:
+            self.lock = runs.hold(self.path.with_suffix(".lock"))
+            runs.write_jsonl(self.path, self.lines)
 
     def read(self, questions: list[Question], samples: int) -> dict[int, Episode]:
         """Number -> episode, of those that were finished; ids, mask and log-probabilities are not kept."""
-        done = {line["number"]: Episode(
-            questions[line["number"] // samples], [], [], [], [Turn(**turn) for turn in line["turns"]],
-            line["answer"], line["correct"], float(line["correct"]), line["stop"], line["number"])
-            for line in self.lines[1:]}
+        try:
+            done = {line["number"]: Episode(
+                questions[line["number"] // samples], [], [], [], [Turn(**turn) for turn in line["turns"]],
+                line["answer"], line["correct"], float(line["correct"]), line["stop"], line["number"])
+                for line in self.lines[1:]}
+        except (KeyError, TypeError, IndexError) as error:
+            raise UserError(f"{self.path} is damaged ({error!r}): start again with --overwrite") from None
         return batches.gather([done])[0]  # all ranks know what rank 0 has found
 
     def write(self, episode: Episode) -> None:
@@ -274,6 +282,8 @@ def evaluate(engine, questions: list[Question], *, samples: int = 1, temperature
     """
     total = len(questions) * samples
     done = log.read(questions, samples) if log else {}
+    if log:
+        log.begin()
     ended: set[int] = set()  # in this process
     with tqdm(total=total, initial=len(done), desc=name, unit="", disable=rank() > 0) as bar:
         def keep(episode: Episode) -> None:
@@ -407,7 +417,6 @@ def run(args: argparse.Namespace, open_engine=open_engine, free: set = FREE) -> 
         compare([{"task": q.task, "seed": q.seed, "level": q.level, "right": 0} for q in questions], against)
     if rank() == 0:
         runs.check_writable(out)
-        runs.hold(out.with_suffix(".lock"))
     log = Log(out.with_suffix(".episodes.jsonl"), settings_of(args, folder, questions, free), args.overwrite)
     done = log.read(questions, args.samples)
     if len(done) == len(questions) * args.samples:

@@ -151,7 +151,7 @@ def policy_loss(logprobs: torch.Tensor, old_logprobs: torch.Tensor, advantages: 
     trained = mask > 0
     # Masked places get difference 0 *before* exp: inf * 0 would be NaN, also in the gradient.
     difference = torch.where(trained, logprobs - old_logprobs, 0.0)
-    ratio = difference.exp()
+    ratio = difference.clamp(-20, 20).exp()
     if dual_clip:
         ratio = torch.where(advantages < 0, ratio.clamp_max(dual_clip), ratio)
     clipped = ratio.clamp(1 - clip_low, 1 + clip_high)

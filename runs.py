@@ -353,21 +353,19 @@ def differing(old: dict, new: dict) -> list[str]:
 FREE = set("resume overwrite steps out device save_every eval_questions slots micro_tokens".split())
 KEPT = "; nothing older is lost, and the same command with --resume goes on from the last checkpoint"
 MARKER = "r1ci.lock"
-TRAINED = ("config.json", "trainer.pt*", "metrics.jsonl", "episodes.jsonl", "questions.jsonl", "adapter*",
-           "model*", "data.jsonl")
+TRAINED = ("config.json", "trainer.pt*", "metrics.jsonl", "episodes.jsonl", "questions.jsonl", "adapter",
+           "adapter.???", "model", "model.???", "data.jsonl")
 # What --overwrite removes: this, and what was done with the policy. Nothing else.
 WRITTEN = (*TRAINED, "stages.json", "potential.jsonl*", "before-after.json", "eval.*", "eval-text.*",
            "eval-code.*", "report.html")
-HELD: list = []  # open lock files; a closed one is free, so a dead process holds none
 
 
-def hold(path: Path) -> None:
-    """Lock this file until the process ends, our pid in it. UserError if another process has it."""
+def hold(path: Path):
+    """Lock this file, our pid in it, as long as what is returned lives. UserError if another process has it."""
     import fcntl
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = open(path, "a+", encoding="utf-8")  # noqa: SIM115  (until the process ends)
-    HELD.append(file)
+        file = open(path, "a+", encoding="utf-8")  # noqa: SIM115  (closed, the lock is gone)
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):  # other errors: a file system without locks
@@ -377,6 +375,7 @@ def hold(path: Path) -> None:
         pass
     file.truncate(0)
     print(os.getpid(), file=file, flush=True)
+    return file
 
 
 class Run:
@@ -422,10 +421,11 @@ class Run:
     def begin(self) -> None:
         """Take the folder, now that nothing is missing; an older run in it is removed only here."""
         if self.writes:
-            hold(self.folder / MARKER)
+            self.lock = hold(self.folder / MARKER)
             self._check()  # another process may have been quicker
         if self.writes and not self.resume:
-            for path in [path for pattern in WRITTEN for path in self.folder.glob(pattern)]:
+            old = (self.folder / "config.json").is_file()
+            for path in [path for pattern in WRITTEN if old for path in self.folder.glob(pattern)]:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
             self.write("config.json", self.config)
 

@@ -24,8 +24,9 @@ from pathlib import Path
 
 import numpy as np
 
+import runs
 from experiments.results import write_section
-from runs import Parser, Run, UserError, make_parser, read_jsonl, run_name, whole, write_text
+from runs import SEED, Parser, Run, UserError, make_parser, read_jsonl, run_name, whole, write_text
 from tasks import select
 
 VARIANTS = {  # name -> (flags of grpo.py, flags of sft.py where the warm start is another one, too)
@@ -243,9 +244,9 @@ def claims_table(names: list[str], measured: dict[str, dict]) -> str:
 def parse_seeds(text: str) -> list[int]:
     """'0,1,2' -> [0, 1, 2]."""
     words = [word.strip() for word in text.split(",")]
-    if not all(word.isdigit() for word in words) or len(set(words)) < len(words):
-        raise argparse.ArgumentTypeError(f"different numbers, such as 0,1,2, not {text!r}")
-    return [int(word) for word in words]
+    if len(set(words)) < len(words):
+        raise argparse.ArgumentTypeError(f"different numbers, such as 0,1,2, are needed, not {text!r}")
+    return [SEED(word) for word in words]
 
 
 def variants_named(over: str) -> list[str]:
@@ -294,17 +295,17 @@ def ablate_command(argv: list[str]) -> None:
     names = variants_named(own.over)
     import grpo
     root = own.out or Path("runs") / run_name(grpo.parse(rest).model) / "ablate"
+    path = own.table or root / "table.md"
+    runs.check_writable(path)
     text = variants_table(run_variants(names, own.seeds, rest, root, own.sft_steps))
     print("\n" + text)
-    path = own.table or root / "table.md"
     write_text(path, text + "\n")
     print(f"\nwritten to {path}")
 
 
 def reproduce_command(argv: list[str]) -> None:
     """Run what is behind RESULTS.md on the tiny model (hours on 2 cores; goes on where it stopped)."""
-    parser = Parser("r1ci.py reproduce", reproduce_command.__doc__,
-                                     allow_abbrev=False)
+    parser = Parser("r1ci.py reproduce", reproduce_command.__doc__)
     parser.add_argument("--only", default=",".join(CLAIMS), help="claims, such as " + ",".join(CLAIMS))
     add_arguments(parser, "reproduce")
     own, rest = parser.parse_known_args(argv)
@@ -314,13 +315,14 @@ def reproduce_command(argv: list[str]) -> None:
     args = grpo.parse(rest)
     select(args.tasks)
     root = own.out or Path("runs") / run_name(args.model) / "reproduce"
+    path = own.table or (Path("docs") if Path("docs").is_dir() else Path()) / "RESULTS.md"
+    runs.check_writable(path)
     measured = run_variants(list(names), own.seeds, rest, root, own.sft_steps)
     text = CLAIMS_SECTION.format(
         model=args.model, steps=args.steps, questions=args.questions, samples=args.samples,
         claims=claims_table(claims, measured), variants=variants_table(measured),
         sft=f"{own.sft_steps} steps" if own.sft_steps else "the default",
         command=" ".join(["python r1ci.py reproduce", *argv]), equal=f"{100 * EQUAL:.0f}")
-    path = own.table or (Path("docs") if Path("docs").is_dir() else Path()) / "RESULTS.md"
     write_section(path, "reproduce", text)
     print(f"\n{text}\nwritten to {path}")
 

@@ -28,6 +28,7 @@ def main(argv: list[str]) -> None:
     import grpo
     import models
     import sandbox
+    models.device_of(args.device)
     folder = args.run or evaluate.newest(args.model)
     if args.run and not models.exists(args.run):
         raise UserError(f"{args.run} holds no policy: give a stage's folder, such as runs/tiny/grpo")

@@ -26,7 +26,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from runs import Parser, UserError, preset, read_jsonl, whole, write_text
+from runs import Parser, UserError, check_writable, preset, read_jsonl, whole, write_text
 from tasks import TASKS
 
 LIMIT = 5_000_000  # bytes of a page
@@ -368,6 +368,7 @@ def main(argv: list[str] | None = None) -> Path:
                         help="show at most so many (default: 1000); fewer where the page would pass 5 MB")
     args = parser.parse_args(argv)
     out = args.out or args.runs[-1] / "report.html"
+    check_writable(out)
     write_report(args.runs, out, args.episodes)
     print(f"Written: {out} ({out.stat().st_size / 1e6:.1f} MB)")
     return out

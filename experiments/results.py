@@ -20,7 +20,7 @@ from pathlib import Path
 
 from experiments import episodes
 from experiments.report import curves
-from runs import Parser, UserError, read_jsonl, run_name, settings_of_run, write_text, writing
+from runs import Parser, UserError, check_writable, read_jsonl, run_name, settings_of_run, write_text, writing
 from tasks import select
 
 CURVES = (("sft", "loss", "SFT: loss per token"), ("grpo", "accuracy", "RL: accuracy on training questions"),
@@ -354,6 +354,8 @@ def main(argv: list[str] | None = None) -> None:
     if not (args.run / "evaluations" / "grpo").is_dir():
         raise UserError(f"{args.run} is no finished run of `python r1ci.py run`: give its folder, such as "
                         "runs/tiny/story")
+    if args.write:
+        check_writable(args.write)
     try:
         print(f"written to {write_results(args.run, args.write)}")
     except (OSError, KeyError) as error:

@@ -335,8 +335,7 @@ def open_engine(args: argparse.Namespace, folder, box: Sandbox) -> Engine:
 def evaluate_command(argv: list[str]) -> dict:
     """evaluate.py, also for a model behind a server; for one on this machine the two are the same."""
     parser = Parser("r1ci.py evaluate", evaluate_command.__doc__,
-                                     allow_abbrev=False,
-                                     epilog="All other flags are those of evaluate.py: evaluate.py --help")
+                    epilog="All other flags are those of evaluate.py: evaluate.py --help")
     parser.add_argument("--model", default="", help=f"{SERVED}NAME, or what evaluate.py takes")
     add_arguments(parser)
     model = parser.parse_known_args(argv)[0].model

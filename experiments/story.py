@@ -22,7 +22,6 @@ shares of it, and GRPO gets what is left.
 """
 import argparse
 import contextlib
-import json
 import resource
 import shlex
 import shutil
@@ -93,8 +92,9 @@ def check(own: argparse.Namespace, rest: list[str]) -> None:
     if both:
         raise UserError("--tasks and --test-tasks must not share tasks, and both have "
                         + ", ".join(sorted(both)))
-    if own.write and own.write.is_dir():
-        raise UserError(f"{own.write} is a folder: --write takes a file, such as docs/RESULTS.md")
+    if own.write:
+        runs.check_writable(own.write)
+    runs.check_writable(own.out / "story.json")
     if runs.world_size() > 1:
         raise UserError("r1ci.py run is one process; for several GPUs start its commands (log.txt has them) "
                         "with torchrun")
@@ -115,10 +115,7 @@ def check(own: argparse.Namespace, rest: list[str]) -> None:
     sft_args = sft.parse([*rest, *own.sft_flags])
     rl_args = grpo.parse([*rest, *own.rl_flags])
     check_arguments(sft_args)
-    for flag, names in (("algorithm", (*grpo.ADVANTAGES, "ppo")), ("reward", tuple(grpo.REWARDS))):
-        if getattr(rl_args, flag) not in names:
-            raise UserError(f"--{flag} {getattr(rl_args, flag)} is none of {', '.join(names)}")
-    check_arguments(rl_args)
+    grpo.check(rl_args)
     if sft_args.data and not sft_args.data.is_file():
         raise UserError(f"there is no file {sft_args.data}")
     if (sft_args.lora_rank > 0) != (rl_args.lora_rank > 0):
@@ -142,7 +139,7 @@ class Story:
         settings = runs.as_json({"flags": rest, **{name: value for name, value in vars(own).items()
                                                    if name not in ("out", "write")}})
         path = self.folder / "story.json"
-        self.state = json.loads(path.read_text("utf-8")) if path.exists() else {
+        self.state = runs.read_json(path, dict) if path.exists() else {
             "settings": settings, "about": results.about(evaluate.parse(rest)), "phases": {}, "chosen": {},
             "timed": {"seconds": 0.0, "episodes": 0}}
         for name in runs.differing(self.state["settings"], settings):

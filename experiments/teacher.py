@@ -20,7 +20,18 @@ from pathlib import Path
 
 from chat import RESULTS, Chat
 from experiments import server
-from runs import SEED, SERVED, UserError, make_parser, preset, real, whole, world_size, write_jsonl, writing
+from runs import (
+    SEED,
+    SERVED,
+    UserError,
+    check_writable,
+    make_parser,
+    preset,
+    real,
+    whole,
+    world_size,
+    write_jsonl,
+)
 from tasks import Question, draw, select
 
 VARIANTS = (("interpreter", "full"), ("interpreter", "short"), ("code", "full"), ("text", "full"))
@@ -113,8 +124,7 @@ def check(args: argparse.Namespace) -> None:
     select(args.tasks)
     if world_size() > 1:
         raise UserError("a teacher is asked by one process: start r1ci.py teach without torchrun")
-    if args.out.is_dir():
-        raise UserError(f"{args.out} is a folder: --out takes a file, such as data.jsonl")
+    check_writable(args.out)
     if args.out.exists() and not list(args.out.parent.glob(f"{args.out.stem}.round1-*.jsonl")):
         raise UserError(f"{args.out} is there already, and not from this command: give another --out")
 
@@ -126,8 +136,6 @@ def teach_command(argv: list[str]) -> None:
     import torch
 
     import sandbox
-    with writing(args.out):
-        args.out.parent.mkdir(parents=True, exist_ok=True)
     with sandbox.from_args(args) as box, torch.no_grad():
         kept = ask_in_rounds(open_teacher(args, box), args)
     write_jsonl(args.out, [record for group in kept.values() for record in group])

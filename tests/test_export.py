@@ -5,11 +5,12 @@ import pytest
 import torch
 from conftest import build
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import r1ci
 from models import load, save, unwrap
 from runs import Run, UserError
+from tasks import draw, select
 from tools import export
 
 CONFIG = {"dtype": "float32", "quantize": "nf4", "random_weights": False, "seed": 0}
@@ -36,7 +37,7 @@ def test_an_adapter_is_merged_into_unquantised_weights(tmp_path, tokenizer, prom
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.2)
     before = greedy(policy.eval(), prompts)
-    Run(run, {"model": str(base), **CONFIG})
+    Run(run, {"model": str(base), **CONFIG}).begin()
     save(policy, tokenizer, run)
     out.mkdir()  # an empty folder is no obstacle
     r1ci.main(["export", "--run", str(run), "--out", str(out)])
@@ -62,17 +63,18 @@ def test_an_adapter_is_merged_into_unquantised_weights(tmp_path, tokenizer, prom
 
 def test_full_parameters_are_exported_as_they_are(tmp_path, tokenizer, prompts):
     policy, _ = load("tiny", dtype="float32", seed=3)
-    Run(tmp_path / "run", {"model": "tiny", **CONFIG})
+    Run(tmp_path / "run", {"model": "tiny", **CONFIG}).begin()
     save(policy, tokenizer, tmp_path / "run")
     export.export(tmp_path / "run", tmp_path / "out")
     assert greedy(AutoModelForCausalLM.from_pretrained(tmp_path / "out"), prompts) == greedy(policy, prompts)
-    # AutoTokenizer would take it for Qwen's, since it lies beside such a model (see models.load_tokenizer).
-    loaded = PreTrainedTokenizerFast.from_pretrained(tmp_path / "out")
-    assert loaded("12 345")["input_ids"] == tokenizer("12 345")["input_ids"]
+    # Beside a model of the type qwen2, AutoTokenizer would take it for Qwen's own.
+    loaded = AutoTokenizer.from_pretrained(tmp_path / "out")
+    for question in draw(select("tiny"), "rl", 40, (1,)):
+        assert loaded(question.prompt)["input_ids"] == tokenizer(question.prompt)["input_ids"]
 
 
 def test_nothing_is_overwritten(tmp_path, tokenizer):
-    Run(tmp_path / "run", {"model": "tiny", **CONFIG})
+    Run(tmp_path / "run", {"model": "tiny", **CONFIG}).begin()
     save(load("tiny", dtype="float32")[0], tokenizer, tmp_path / "run")
     (tmp_path / "used").mkdir()
     (tmp_path / "used/thesis.txt").write_text("the only copy")

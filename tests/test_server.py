@@ -286,7 +286,7 @@ def test_a_teacher_on_this_machine(tmp_path, monkeypatch, taught, box):
 
 
 @pytest.mark.parametrize("flags, words", [
-    (["--out", "."], "is a folder"), (["--out", "mine.jsonl"], "is there already"),
+    (["--out", "."], "cannot write"), (["--out", "mine.jsonl"], "is there already"),
     (["--out", "x.jsonl", "--tasks", "chess"], "chess"),
     (["--out", "x.jsonl", "--model", "openai:gpt-4o"], "no weights")])
 def test_a_teacher_is_not_asked_in_vain(tmp_path, monkeypatch, capsys, flags, words):

@@ -11,12 +11,11 @@ Real models' tokenizers load with AutoTokenizer as ever. The tiny one needs PreT
 AutoTokenizer takes every tokenizer beside a qwen2 model for Qwen's own.
 """
 import os
-import shutil
 from pathlib import Path
 
 from safetensors import SafetensorError
 
-from runs import Parser, UserError, settings_of_run, writing
+from runs import Parser, UserError, check_writable, settings_of_run, writing
 
 
 def export(run: Path, out: Path, dtype: str | None = None, device: str = "cpu") -> str:
@@ -30,6 +29,7 @@ def export(run: Path, out: Path, dtype: str | None = None, device: str = "cpu") 
         raise UserError(f"{run} holds no policy: give a stage's folder, such as runs/3b/grpo")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is not an empty folder: choose another --out")
+    check_writable(out / "config.json")
     config = settings_of_run(run)
     if config is None:
         raise UserError(f"{run} has no config.json: give a stage's folder, such as runs/3b/grpo")
@@ -39,10 +39,9 @@ def export(run: Path, out: Path, dtype: str | None = None, device: str = "cpu") 
         random_weights=config["random_weights"], seed=config["seed"], trainable=False)
     if models.saved(run, "adapter").is_dir():
         policy = policy.merge_and_unload(safe_merge=True)  # refuses weights that are not finite
-    fresh = out.with_name(out.name + ".new")
+    fresh = out.with_name(f"{out.name}.{os.getpid()}.new")
     with writing(out, SafetensorError):
         out.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(fresh, ignore_errors=True)
         policy.save_pretrained(fresh)
         tokenizer.save_pretrained(fresh)
         os.replace(fresh, out)  # an empty folder may be replaced

@@ -23,7 +23,7 @@ import dataclasses
 import time
 from dataclasses import dataclass
 
-from runs import PRESETS, UserError, make_parser, preset, whole
+from runs import PRESETS, UserError, make_parser, preset, real, whole
 
 GIB = 2**30
 CONTEXT = 0.8 * GIB  # CUDA context, cuBLAS workspaces, compiled kernels: an assumption
@@ -299,7 +299,7 @@ def lines_of_memory(parts: dict) -> str:
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """The command line; episodes: how many a step of RL has."""
     parser, values = make_parser(argv, main.__doc__, "r1ci.py plan")
-    parser.add_argument("--gpu-memory", type=float,
+    parser.add_argument("--gpu-memory", type=real(0.1, 100_000),
                         help="GiB of the GPU (default: those of this machine's, else 24)")
     parser.add_argument("--micro-tokens", type=whole(), default=values["micro_tokens"],
                         help="tokens per forward pass")
