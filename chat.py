@@ -55,7 +55,7 @@ PROMPTS = {
 }
 
 # Any case, multi-line; also indented, as in a list (tasks.py leaves out the same when it looks for answers).
-CODE_BLOCK = re.compile(r"(?ims)^([ \t]*)```(?:python|py|python3)[ \t]*\n(.*?)^\1```")
+CODE_BLOCK = re.compile(r"(?ims)^([ \t]*)```(?:python|py|python3)[ \t]*\n(.*?)^\1?```")
 
 
 def state_answer(answer: str, answer_format: str = "angle") -> str:

@@ -136,7 +136,7 @@ def _from_nothing(model: str, layers: int | None, dtype: str, quantize: str, dev
     if model == "tiny":
         # Not qwen2: beside one, AutoTokenizer takes every tokenizer for Qwen's own. Fast rotations: texts are
         # short, and copying is learned sooner.
-        config = shape_config(2, 192, 4, 4, 512, len(tokenizer), True, "llama", attention_bias=True,
+        config = shape_config(layers or 2, 192, 4, 4, 512, len(tokenizer), True, "llama", attention_bias=True,
                               rope_parameters={"rope_type": "default", "rope_theta": 100.0})
     else:
         config = shape_config(layers or SHAPES[model][0], *SHAPES[model][1:])

@@ -12,6 +12,7 @@
     plan --model 7b --gpu-memory 24              what will be in memory, and what fits
     export --run runs/3b/grpo --out FOLDER       the trained model as one ordinary folder
     bench sandbox           speed, measured side by side: sandbox, rollout
+    check-gpu               what only a GPU can prove, as a table to paste
 
 For example: python r1ci.py tasks game24 --seed 3 --level 4. Each command explains itself with --help.
 The training scripts are sft.py, curriculum.py, grpo.py and evaluate.py.
@@ -31,6 +32,7 @@ COMMANDS = {
     "teach": ("experiments.teacher", "teach_command"), "ablate": ("experiments.ablate", "ablate_command"),
     "reproduce": ("experiments.ablate", "reproduce_command"), "plan": ("tools.plan", "main"),
     "export": ("tools.export", "main"), "bench": ("tools.bench", "main"),
+    "check-gpu": ("tools.check_gpu", "main"),
 }
 
 

@@ -104,7 +104,7 @@ _ANSWERS = {
     "boxed": re.compile(r"\\boxed\{((?:[^{}]|\{[^{}]*\})*)\}"),
     "tags": re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.DOTALL),
 }
-_FENCED = re.compile(r"^([ \t]*)```.*?(?:^\1```[ \t]*$|\Z)", re.DOTALL | re.MULTILINE)
+_FENCED = re.compile(r"^([ \t]*)```.*?(?:^\1?```[ \t]*$|\Z)", re.DOTALL | re.MULTILINE)
 
 
 def extract_answer(text: str, answer_format: str = "angle") -> str | None:

@@ -1,9 +1,11 @@
 """Asking a model on the terminal: `r1ci.py ask "How many ..?"`; without a question, one after the other.
 
-Reasoning, programs, their output and the answer stream as they come.
+Reasoning, programs, their output and the answer stream as they come. What a program prints is shown, not
+obeyed: an escape code of it cannot paint over the terminal.
 """
 import argparse
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -34,6 +36,10 @@ def main(argv: list[str]) -> None:
         raise UserError(f"{args.run} holds no policy: give a stage's folder, such as runs/tiny/grpo")
     if folder is None and args.model == "tiny":
         folder = grpo.starting_point(grpo.parse([]))
+    if args.model == "tiny":
+        print(what_the_tiny_model_knows(), file=sys.stderr)
+    if hasattr(sys.stdin, "reconfigure"):
+        sys.stdin.reconfigure(errors="replace")  # odd bytes are no question, but no crash either
     open_engine = server.open_engine if args.model.startswith(SERVED) else evaluate.open_engine
     with sandbox.from_args(args) as box, torch.no_grad():
         engine = open_engine(args, folder, box)
@@ -43,6 +49,20 @@ def main(argv: list[str]) -> None:
             answer_questions(engine, args)
 
 
+def what_the_tiny_model_knows() -> str:
+    """What it can be asked, with examples in the wording it was trained on."""
+    from tasks import draw, select
+    tasks = select("tiny")
+    examples = [question.prompt.partition("\nAnswer format")[0] for question in draw(tasks, "rl", 3, (1,))]
+    return "\n  ".join([f"The tiny model knows only the {len(tasks)} kinds of questions it was trained on, in "
+                        "their own words (python r1ci.py tasks tiny). For example:", *examples])
+
+
+def plain(text: str) -> str:
+    """Text without control characters; what they are is written out."""
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
 def ask(engine, text: str, args: argparse.Namespace) -> None:
     """Answer one question on the terminal."""
     from tasks import Question
@@ -50,7 +70,7 @@ def ask(engine, text: str, args: argparse.Namespace) -> None:
     streaming = {"on_token": printer.token} if printer.tokenizer else {}
     episode, = engine.run([Question("ask", 0, 1, text, {})], temperature=args.temperature, seed=args.seed,
                           on_turn=printer.turn, **streaming)
-    print(f"\n{bold('answer:')} {episode.answer}" if episode.answer
+    print(f"\n{bold('answer:')} {plain(episode.answer)}" if episode.answer
           else f"\nno answer (stopped: {episode.stop})")
 
 
@@ -90,7 +110,7 @@ class Printer:
         self.ids.append(token)
         text = self.tokenizer.decode(self.ids, skip_special_tokens=True)
         if not text.endswith("\ufffd"):
-            sys.stdout.write(text[self.shown:])
+            sys.stdout.write(plain(text[self.shown:]))
             sys.stdout.flush()
             self.shown = len(text)
 
@@ -99,7 +119,7 @@ class Printer:
         self.ids = []
         self.shown = 0
         if turn.output is not None:
-            print("".join(f"\n  | {line}" for line in turn.output.splitlines()))
+            print("".join(f"\n  | {line}" for line in plain(turn.output).splitlines()))
             print(f"  ({turn.status}, {turn.seconds:.2f} s)", end="\n\n")
         elif not self.tokenizer:
-            print(turn.text, end="", flush=True)
+            print(plain(turn.text), end="", flush=True)

@@ -5,8 +5,10 @@ from contextlib import nullcontext
 import pytest
 from conftest import build
 
+import models
 import r1ci
 import rollout
+import runs
 from rollout import Limits
 from runs import UserError
 from tasks import select
@@ -61,3 +63,17 @@ def test_growth_of_memory(tokenizer, chat, box, capsys):
     args = Namespace(levels=(1,))
     bench_rollout.growth(args, build(tokenizer), chat, box, Limits(8, 300, 2, 300), select("count_bits"))
     assert "8 slots each time" in capsys.readouterr().out
+
+
+def test_check_gpu_runs_without_one(monkeypatch, capsys, tokenizer):
+    """Everything of it that needs no GPU, on a small shape."""
+    monkeypatch.setattr(models, "tiny_tokenizer", lambda: tokenizer)
+    monkeypatch.setitem(models.SHAPES, "small", (2, 128, 4, 2, 128, 2000, True))
+    monkeypatch.setitem(runs.PRESETS, "small", runs.PRESETS["3b"])
+    assert r1ci.main(["check-gpu", "--model", "small", "--device", "cpu", "--layers", "2", "--episodes", "4",
+                      "--episode-tokens", "700"]) is None
+    printed = capsys.readouterr().out
+    rows = [[cell.strip() for cell in line.split("|")] for line in printed.splitlines() if line.endswith("| ok |")]
+    assert [(row[1], row[2]) for row in rows] == [
+        (base, weights) for base in ("bfloat16", "nf4", "int8") for weights in ("same", "merged")], printed
+    assert all(0 <= float(cell) < 0.05 for row in rows for cell in row[3:5]) and "no GPU" in printed

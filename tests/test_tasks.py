@@ -209,6 +209,12 @@ def test_no_training_question_is_an_evaluation_question():
     assert draw(select("all"), "rl", 100, start=600) == drawn["rl"][600:700]
 
 
+def test_no_text_twice_in_an_evaluation():
+    for tasks, count, levels in ((select("tiny"), 400, (1,)), (select("test"), 200, LEVELS)):
+        prompts = [question.prompt for question in draw(tasks, "eval", count, levels)]
+        assert len(set(prompts)) == len(prompts) == count
+
+
 def test_only_the_levels_asked_for_are_drawn():
     assert [question.level for question in draw(select("tiny"), "eval", 24, levels=(2, 5))] == [
         *[2] * 8, *[5] * 8, *[2] * 8]

@@ -1,13 +1,17 @@
 """Own questions from a JSONL file."""
 import json
+from pathlib import Path
 
 import pytest
 from test_pipeline import ok
 
 import evaluate
+import sft
 from runs import UserError
+from task_families.own_file import read_conversations
 from tasks import draw, held_out, select
 from tools import audit
+from trajectories import make
 
 LINES = [{"question": f"What is {i} plus {i}?", "answer": 2 * i, "match": "number"} for i in range(40)]
 
@@ -52,6 +56,53 @@ def test_a_malformed_line_is_named(tmp_path, line, words):
     with pytest.raises(UserError, match="line 2") as error:
         select(write(tmp_path / "bad.jsonl", [good, line]))
     assert words in str(error.value) and "bad.jsonl" in str(error.value)
+
+
+def test_files_as_they_are_found(tmp_path):
+    """GSM8K, a BOM, U+2028 and U+0085 inside a text, other columns, the name of a built-in task."""
+    lines = ['{"question": "Ann has 3 plums \u2028 and eats one\u0085?", "answer": "She has 3 - 1 = <<3-1=2>>2.'
+             '\\n#### 2", "id": 7, "source": null}', '{"question": "How many?", "answer": "#### 1,200"}',
+             '{"question": "How many?", "answer": "#### 1,200", "comment": "again"}']
+    path = tmp_path / "products.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode("utf-8"))
+    task, = select(str(path))
+    assert task.name == "products_file" and len(task.pool) == 2 and not task.text_solvable
+    first, second = task.pool
+    assert "\u2028" in first.prompt and task.check(first, "2") and not task.check(first, "3")
+    assert task.check(second, "1200") and task.check(second, "1,200") and not task.check(second, "1")
+    assert task.reasoning(first) == "She has 3 - 1 = 2.\n<<<2>>>" and task.reasoning(second) is None
+
+
+def test_solutions_in_a_file_are_learned_from(tmp_path, chat, box):
+    lines = [{"question": f"What is {i} + {i}?", "answer": f"{i} + {i} = {2 * i}.\n#### {2 * i}"} for i in range(9)]
+    questions = draw(select(write(tmp_path / "gsm.jsonl", lines)), "sft", 4)
+    for record in make(questions, chat, box):
+        assert record["kind"] == "reason" and " + " in record["messages"][-1]["content"]
+
+
+def hub(turns, keys=("role", "content"), name="messages", **more):
+    return {name: [dict(zip(keys, turn)) for turn in turns], **more}
+
+
+def test_conversations_as_they_are_found(tmp_path):
+    asked = [("user", "2 + 2?"), ("assistant", "<<<4>>>")]
+    share = [("human", "2 + 2?"), ("gpt", "<<<4>>>")]
+    lines = [hub(asked), hub([("system", "Be brief."), *asked], id=3), hub(share, ("from", "value"), "conversations"),
+             hub([("system", "Be brief."), *share, *share], ("from", "value"), "conversations", source="x")]
+    found = read_conversations(Path(write(tmp_path / "mine.jsonl", ["\ufeff" + json.dumps(lines[0]), *lines[1:]])),
+                               "ours")
+    assert [[(m["role"], m["content"]) for m in one["messages"]] for one in found] == [
+        [("system", "ours"), *asked], [("system", "Be brief."), *asked], [("system", "ours"), *asked],
+        [("system", "Be brief."), *asked, *asked]]
+
+
+def test_sft_learns_from_such_a_file_and_says_what_it_leaves_out(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    asked = [("user", "2 + 2?"), ("assistant", "<<<4>>>")]
+    write(tmp_path / "mine.jsonl", [hub(asked), hub([asked[0], ("assistant", "word " * 900)]), hub(asked)])
+    assert sft.main(["--data", "mine.jsonl", "--steps", "1", "--batch", "2", "--out", "run"])
+    printed = capsys.readouterr().out
+    assert "1 of 3 conversations" in printed and "SFT: 2 conversations" in printed
 
 
 def test_missing_and_empty_files(tmp_path):
