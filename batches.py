@@ -1,16 +1,14 @@
-"""What SFT, GRPO and the critic share: padded micro-batches, and the one optimizer step.
+"""What SFT, GRPO and the critic share: padded micro-batches, the one optimizer step, its checkpoint.
 
     sequences -> micro-batches, padded on the right -> loss.backward() for each -> clip -> one optimizer step
 
-The loss is normalised once per step, by counts of the whole step, so the gradient does not depend on how the
-step is split. Three things live off that:
+The loss is normalised once per step, so the gradient does not depend on how the step is split:
 
-    memory        a micro-batch has at most `micro_tokens` places. If it does not fit all the same, the
-                  gradients of the unfinished step are thrown away, and it starts again with half the budget
+    memory        a micro-batch of `micro_tokens` places that does not fit is given up, and the step starts
+                  again with half as many
     prompts       sequences with the same prompt stay together: `models.score` reads it once for all of them
     several GPUs  (`torchrun --nproc_per_node 4 grpo.py --model 7b`) every process holds the whole policy,
-                  samples its share of the questions and trains on its share of the episodes; the sum of their
-                  gradients is that of one process with the same batch, so all make the same update
+                  samples its share of the questions and trains on its share; gradients are added up
 """
 import atexit
 import gc
@@ -61,11 +59,9 @@ def batch_of(step: int, size: int, batch: int, seed: int | str) -> list[int]:
 
 def micro_batches(lengths: list[int], tokens: int, prompts: list[tuple] | None = None,
                   chosen: Iterable[int] | None = None) -> list[list[int]]:
-    """The chosen indices (default: all) in groups of at most `tokens` places, padding included.
-
-    Padding is computed, too, so sequences shorter than three quarters of a group's longest start a new one.
-    With prompts, a group has one prompt, and as much padding as costs less than to read the prompt again.
-    """
+    """The chosen indices (default: all) in groups of at most `tokens` places, padding included. Padding is
+    computed, too, so sequences shorter than three quarters of a group's longest start a new one. With
+    prompts, a group has one prompt, and as much padding as costs less than to read the prompt again."""
     chosen = list(range(len(lengths)) if chosen is None else chosen)
     prompt = prompts or [()] * len(lengths)
     longest = {prompt[i]: lengths[i] for i in sorted(chosen, key=lambda i: lengths[i])}
@@ -112,11 +108,9 @@ def trained_parameters(policy) -> dict[str, torch.Tensor]:
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum, made orthogonal, so that every direction moves equally far (Keller Jordan 2024).
-
-    As torch.optim.Muon, but in the dtype of the weights: that one multiplies in bfloat16, and a step of the
-    tiny model took 1.9 s instead of 0.4 s on a processor without bfloat16 arithmetic.
-    """
+    """Momentum, made orthogonal, so that every direction moves equally far (Keller Jordan 2024). As
+    torch.optim.Muon, but in the dtype of the weights: that one multiplies in bfloat16, and a step of the tiny
+    model took 1.9 s instead of 0.4 s on a processor without bfloat16 arithmetic."""
 
     def __init__(self, matrices: list[torch.Tensor], lr: float):
         super().__init__(matrices, {"lr": lr})
@@ -167,9 +161,8 @@ class Trainer:
     def step(self, lengths: list[int], loss_of: Callable[[list[int]], tuple[torch.Tensor, dict]],
              prompts: list[tuple] | None = None, lr: float | None = None) -> dict:
         """One update from sequences of these lengths; sums of what loss_of reports, and the gradient's norm.
-
-        loss_of(indices) -> (loss, numbers for the log): the share of some sequences in the loss of the step.
-        """
+        loss_of(indices) -> (loss, numbers for the log): the share of some sequences in the loss of the
+        step."""
         mine = sorted(range(len(lengths)), key=lambda i: -lengths[i])[rank()::world_size()]
         sums: Counter | None = None
         while sums is None:
@@ -232,10 +225,8 @@ class Trainer:
 
 
 def save_checkpoint(run: Run, parameters: dict, optimizers: list, step: int) -> None:
-    """Save what training needs to go on after `step` steps; parameters: name -> trained tensor.
-
-    Written under a temporary name and renamed: there is always one whole checkpoint.
-    """
+    """Save what training needs to go on after `step` steps; parameters: name -> trained tensor. Written under
+    a temporary name and renamed: there is always one whole checkpoint."""
     if rank() > 0:
         return
     if not all(parameter.isfinite().all() for parameter in parameters.values()):
@@ -323,9 +314,7 @@ def totals(numbers: dict) -> dict:
 
 
 def rollouts(engine, questions: list, samples: int = 1, *, first: int = 0, **options) -> list:
-    """Episodes of all these questions, on every rank: each rank samples its block of them.
-
-    first: the number of the first episode, as in Engine.run.
-    """
+    """Episodes of all these questions, on every rank: each rank samples its block of them. first: the number
+    of the first episode, as in Engine.run."""
     start, end = (len(questions) * place // world_size() for place in (rank(), rank() + 1))
     return gather(engine.run(questions[start:end], samples, first=first + start * samples, **options))

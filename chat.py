@@ -6,15 +6,11 @@
     user        Code Execution Results: what the block printed                  <- inserted, never trained
     assistant   more reasoning, another block, or the end: <<<answer>>>         <- sampled, trained
 
-The paper's protocol (arXiv 2505.21668, section 3): the model decides in every turn whether to write code;
-generation halts after the closing fence, output and errors come back under "Code Execution Results:", and the
-episode ends with <<<answer>>>. We let the results arrive as a user turn of the model's own chat template. The
-wording of the prompts is ours.
-
-Everything is built from *token ids*. A sampled turn is kept as the ids that were sampled; what the platform
-adds (end of turn, results, header of the next turn) is encoded once, as one piece, and appended. To decode
-the conversation and encode it again would give other ids at the seams, and train the policy on a text that it
-never wrote. So `Chat` asks the template just once what it puts round messages, by rendering sentinels.
+The paper's protocol (arXiv 2505.21668, section 3); results arrive as a user turn of the model's own chat
+template, and the wording of the prompts is ours. Everything is built from *token ids*: a sampled turn is kept
+as sampled, and what the platform adds is encoded once, as one piece. To decode the conversation and encode it
+again would give other ids at the seams, and train the policy on a text that it never wrote. So `Chat` asks
+the template just once what it puts round messages, by rendering sentinels.
 """
 import re
 
@@ -76,13 +72,10 @@ def find_code(text: str) -> str | None:
 
 
 class Chat:
-    """The protocol for one tokenizer: everything the platform says, as token ids.
-
-    Without a tokenizer (a model behind a server) only the part in words is there: `messages` and `answer`.
-
-    end_of_turn: the id that closes an assistant message; stop_ids: all ids at which sampling stops (Qwen2.5
-    has two). Pad may be one of them: nothing here ever looks at token values to find padding.
-    """
+    """The protocol for one tokenizer: everything the platform says, as token ids. Without a tokenizer (a
+    model behind a server) only the part in words is there: `messages` and `answer`. end_of_turn: the id that
+    closes an assistant message; stop_ids: all ids at which sampling stops (Qwen2.5 has two). Pad may be one
+    of them: nothing here ever looks at token values to find padding."""
 
     def __init__(self, tokenizer=None, mode: str = "interpreter", style: str = "full",
                  answer_format: str = "angle", extra_stop_ids: tuple[int, ...] = ()):
@@ -133,9 +126,7 @@ class Chat:
 
     def user_ids(self, content: str, closed: bool = True) -> list[int]:
         """Ids from the end of one policy turn to the header of the next, with a user message between them.
-
-        closed: the policy has written its end of turn itself, so it is not added again.
-        """
+        closed: the policy has written its end of turn itself, so it is not added again."""
         ids = self._encode(self._before_results + self.harmless(content) + self._after_results)
         return ids[1:] if closed else ids
 

@@ -33,7 +33,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("--run", type=Path, help="run folder of the policy (default: runs/MODEL/sft)")
     add("--questions", type=whole(), default=values["rl"]["steps"] * values["rl"]["questions"] // 4,
         help="how many RL questions")
-    add("--potential-samples", type=whole(1, 1024), default=SAMPLES, help="answers per question, in all modes")
+    add("--potential-samples", type=whole(1, 1024), default=SAMPLES, help="answers per question, all modes")
     add("--seed", type=SEED, default=0, help="of sampling")
     args = parser.parse_args(argv)
     args.run = args.run or Path("runs") / run_name(args.model) / "sft"

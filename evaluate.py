@@ -28,7 +28,7 @@ def parse(argv: list[str] | None = None, more=None) -> argparse.Namespace:
     add("--run", type=Path, help="run folder of the policy (default: the newest of --model)")
     add("--base", action="store_true", help="the untrained model, even if there are runs")
     add("--questions", type=whole(), help=f"default: {values['eval_questions']}; of your own files all")
-    add("--samples", type=whole(1, 1024), default=1, help="answers per question; with more than 1 also pass@k")
+    add("--samples", type=whole(1, 1024), default=1, help="answers per question; above 1 also pass@k")
     add("--temperature", type=real(0, 10), default=values["eval_temperature"], help="of sampling")
     add("--top-p", type=real(0.01, 1), default=1.0, help="sample from the likeliest tokens only")
     add("--seed", type=SEED, default=0, help="of sampling")

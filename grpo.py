@@ -56,7 +56,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("--clip-high", type=real(0, 10), default=0.2, help=f"how far a ratio may rise (fall: {CLIP_LOW})")
     add("--dual-clip", type=real(0, 100), default=0.0, help="cap of bad tokens' ratios (3 is usual); 0: off")
     add("--kl", type=real(0, 10), default=rl["kl"], help="coefficient of the KL term; 0: no reference policy")
-    add("--importance-cap", type=real(0, 100), default=0.0, help="cap of pi_old / pi_sampler (2: usual); 0: off")
+    add("--importance-cap", type=real(0, 100), default=0.0, help="cap of pi_old / pi_sampler; 0: off")
     add("--train-on-code-output", action="store_true", help="ablation: do not mask results")
     add("--micro-tokens", type=whole(), default=values["micro_tokens"], help="tokens per forward pass")
     add("--no-gradient-checkpointing", dest="gradient_checkpointing", action="store_false",
@@ -64,7 +64,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("--curriculum", choices=("none", "potential", "difficulty"), default="none", help="see curriculum.py")
     add("--seed", type=SEED, default=0, help="of questions and sampling")
     add = parser.add_argument_group("run").add_argument
-    add("--eval-questions", type=whole(0, 100_000), default=values["eval_questions"], help="held out; 0: none")
+    add("--eval-questions", type=whole(0, 100_000), default=values["eval_questions"], help="held out")
     add("--save-every", type=whole(), default=rl["save_every"], help="steps between checkpoints")
     add("--out", type=Path, help="run folder (default: runs/MODEL/ALGORITHM)")
     add("--resume", action="store_true", help="go on with an interrupted run")
@@ -116,10 +116,8 @@ def group_advantages(rewards: torch.Tensor, group_ids: torch.Tensor, scale: bool
 
 
 def leave_one_out_advantages(rewards: torch.Tensor, group_ids: torch.Tensor) -> torch.Tensor:
-    """Advantages (N,) for REINFORCE: the reward minus the mean reward of the group's *other* members.
-
-    That is n / (n - 1) times the distance to the mean of all n; for a group of one, 0.
-    """
+    """Advantages (N,) for REINFORCE: the reward minus the mean reward of the group's *other* members. That is
+    n / (n - 1) times the distance to the mean of all n; for a group of one, 0."""
     sizes = (group_ids[:, None] == group_ids).sum(1)
     return group_advantages(rewards, group_ids, scale=False) * sizes / (sizes - 1).clamp_min(1)
 
@@ -182,10 +180,7 @@ def outcome_reward(episode: Episode) -> float:
 
 def shaped_reward(episode: Episode) -> float:
     """The paper's second version: +1 right; +0.1 if every turn is well-formed, else -0.1; -0.1 beyond 6
-    turns.
-
-    Well-formed: every turn before the last holds a program, and the last one an answer.
-    """
+    turns. Well-formed: every turn before the last holds a program, and the last one an answer."""
     well_formed = episode.stop == "answer" and all(turn.code is not None for turn in episode.turns[:-1])
     return float(episode.correct) + (0.1 if well_formed else -0.1) - (0.1 if len(episode.turns) > 6 else 0.0)
 
@@ -195,11 +190,9 @@ REWARDS = {"outcome": outcome_reward, "shaped": shaped_reward}
 
 def old_logprobs(policy, trainer: Trainer, episodes: list[Episode], masks: list[list[int]],
                  args: argparse.Namespace) -> torch.Tensor:
-    """Log-probabilities (N, T) of all tokens under the policy before its update.
-
-    The sampler has reported the same but for rounding, so its numbers are taken, unless there are none (of
-    results, which it did not write) or the difference is to be corrected (--importance-cap).
-    """
+    """Log-probabilities (N, T) of all tokens under the policy before its update. The sampler has reported the
+    same but for rounding, so its numbers are taken, unless there are none (of results, which it did not
+    write) or the difference is to be corrected (--importance-cap)."""
     if not args.train_on_code_output and not args.importance_cap:
         return sampler_logprobs(episodes)
     return trainer.score(lambda ids, mask: score(policy, ids, mask, args.temperature)[0],
@@ -212,22 +205,18 @@ def sampler_logprobs(episodes: list[Episode]) -> torch.Tensor:
 
 
 def importance_weights(old: torch.Tensor, sampled: torch.Tensor, mask: torch.Tensor, cap: float):
-    """min(pi_old / pi_sampler, cap) of the tokens in the mask, 1 elsewhere; all (N, T).
-
-    Truncated importance sampling: an engine that rounds differently (bfloat16, a merged copy) has sampled
-    from a slightly different policy; its tokens count as often as the trainer would have sampled them.
-    """
+    """min(pi_old / pi_sampler, cap) of the tokens in the mask, 1 elsewhere; all (N, T). Truncated importance
+    sampling: an engine that rounds differently (bfloat16, a merged copy) has sampled from a slightly
+    different policy; its tokens count as often as the trainer would have sampled them."""
     return torch.where(mask.bool(), old - sampled, 0.0).exp().clamp_max(cap)
 
 
 def train_on(policy, reference: Reference | None, trainer: Trainer, episodes: list[Episode],
              masks: list[list[int]], old: torch.Tensor, advantages: torch.Tensor,
              args: argparse.Namespace) -> dict:
-    """Update the policy on these episodes; statistics of the update. advantages (N,) or (N, T).
-
-    Without KL term, episodes of dead groups (advantage 0) are skipped: they would cost a pass and change
-    nothing. They stay in the divisor, so the objective is the mean over all N episodes.
-    """
+    """Update the policy on these episodes; statistics of the update. advantages (N,) or (N, T). Without KL
+    term, episodes of dead groups (advantage 0) are skipped: they would cost a pass and change nothing. They
+    stay in the divisor, so the objective is the mean over all N episodes."""
     correction = {}
     if args.importance_cap:
         own, sampled = pad([episode.mask for episode in episodes]).bool(), sampler_logprobs(episodes)
@@ -251,9 +240,10 @@ def train_on(policy, reference: Reference | None, trainer: Trainer, episodes: li
                 reference_logprobs, _ = score(frozen, ids, mask, args.temperature)
         before, advantage = (x[group, :ids.shape[1]].to(device) if x.ndim == 2 else x[group].to(device)
                              for x in (old, advantages))
-        loss, sums = policy_loss(logprobs, before, advantage, mask, clip_low=CLIP_LOW, clip_high=args.clip_high,
-                                 dual_clip=args.dual_clip, ref_logprobs=reference_logprobs, kl_coef=args.kl,
-                                 aggregate=args.aggregate, max_length=args.episode_tokens, normalizer=divisor)
+        loss, sums = policy_loss(
+            logprobs, before, advantage, mask, clip_low=CLIP_LOW, clip_high=args.clip_high,
+            dual_clip=args.dual_clip, ref_logprobs=reference_logprobs, kl_coef=args.kl,
+            aggregate=args.aggregate, max_length=args.episode_tokens, normalizer=divisor)
         return loss, {**sums, "entropy": entropy.sum().item()}
 
     lengths = [len(episodes[i].ids) for i in live]
@@ -266,8 +256,8 @@ def train_on(policy, reference: Reference | None, trainer: Trainer, episodes: li
     return {"loss": sums["loss"] / count, "grad_norm": sums["grad_norm"] / count,
             "entropy": sums["entropy"] / tokens, "kl": sums["kl"] / tokens,
             "clip_share": sums["clipped"] / tokens, "logprob_error": sums["abs_difference"] / tokens,
-            "trained_tokens": sums["tokens"], "skipped": sums["skipped"], "micro_tokens": trainer.micro_tokens,
-            **correction}
+            "trained_tokens": sums["tokens"], "skipped": sums["skipped"],
+            "micro_tokens": trainer.micro_tokens, **correction}
 
 
 def rollout_metrics(episodes: list[Episode], groups: torch.Tensor) -> dict:

@@ -5,13 +5,10 @@
 
 A step writes the keys of token t of row i at place (i, positions[i, t]) and lets it look at places 0 ..
 positions[i, t] of its own slot. So rows at different positions decode together, a finished row's slot is
-simply written over, and a prompt that several episodes share is computed once and copied.
-
-It plugs into transformers at two public seams: the cache interface (`Cache`, `CacheLayerMixin`) and the
-attention interface, where `slot_attention` takes the place of "sdpa" while the cache runs the model. With a
-mask, transformers would repeat keys and values for every query head before it calls sdpa, which is nearly all
-the time of a decode step (135M model, 64 rows at 512 places, bf16, 2 cores: 36 ms a layer, against 2 ms
-here).
+simply written over, and a prompt that several episodes share is computed once and copied. It plugs into
+transformers at two public seams: the cache interface, and the attention interface, where `slot_attention`
+takes the place of "sdpa": with a mask, that would first repeat keys and values for every query head (135M
+model, 64 rows at 512 places, bf16, 2 cores: 36 ms a layer, against 2 ms here).
 """
 import math
 
@@ -25,10 +22,8 @@ from runs import UserError
 
 
 def slot_attention(module, query, key, value, attention_mask, scaling=None, **kwargs):
-    """Grouped-query attention that reads each key once.
-
-    query (R, heads, T, size); key, value (R, heads / G, L, size); attention_mask (R, 1, G * T, L) is added.
-    """
+    """Grouped-query attention that reads each key once. query (R, heads, T, size); key, value (R, heads / G,
+    L, size); attention_mask (R, 1, G * T, L) is added."""
     rows, heads, steps, size = query.shape
     shared = key.shape[1]
     query = query.reshape(rows, shared, heads // shared * steps, size)
@@ -88,10 +83,9 @@ class SlotLayer(CacheLayerMixin):
 
 class SlotCache(Cache):
     """The cache, and two ways to run a model on it: `prefill` any tokens of any rows, `decode` one of each.
-
     On a CPU a product of many small matrices first copies them if they do not lie side by side. So slots
-    there have only room for the places in use, 64 more at a time; the memory stays, it is only laid out anew.
-    """
+    there have only room for the places in use, 64 more at a time; the memory stays, it is only laid out
+    anew."""
 
     def __init__(self, policy, slots: int, length: int):
         config = unwrap(policy).config
@@ -171,15 +165,13 @@ class SlotCache(Cache):
 @torch.no_grad()
 def check_cache(policy, ids: list[int], length: int) -> None:
     """UserError if a model would be sampled with other probabilities than it is trained with, or has itself.
-
     ids: a short conversation, read in three ways; length: of the longest one. Sliding windows and soft caps
-    are such reasons: trained all the same, the model would learn nothing, and nobody would know why.
-    """
+    are such reasons: trained all the same, the model would learn nothing, and nobody would know why."""
     config = unwrap(policy).config
     window, kinds = getattr(config, "sliding_window", None), getattr(config, "layer_types", None)
     if window and window < length and (not kinds or "sliding_attention" in kinds):
-        raise UserError(f"this model looks back only {window} tokens (a sliding window), which rollouts cannot "
-                        f"do: use --episode-tokens {window}")
+        raise UserError(f"this model looks back only {window} tokens (sliding window), and rollouts cannot: "
+                        f"use --episode-tokens {window}")
     cache = SlotCache(policy, 1, len(ids))
     cache.prefill([0], [ids[:-1]], [0])
     sampler = cache.decode(ids[-1:], [len(ids) - 1]).float().log_softmax(-1)[0]

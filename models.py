@@ -23,28 +23,13 @@ from torch.utils.checkpoint import checkpoint
 from transformers import DynamicCache
 from transformers.utils import logging as quiet
 
-from chat import MODES, RESULTS, head_prompt
 from runs import PRESETS, UserError, preset, rank, read_json, writing
-from task_families.tiny_tokenizer import make_tokenizer
-from tasks import select
-from trajectories import WORDINGS, block
+from task_families.tiny_tokenizer import tiny_tokenizer
 
 # bitsandbytes says at import that an optional package for a faster CPU is missing: nobody needs to know.
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 SHAPES = {name: values["shape"] for name, values in PRESETS.items() if values["shape"]}
-
-
-def tiny_tokenizer():
-    """The tokenizer of the tiny model, made from questions, programs and wordings of the tiny tasks."""
-    fixed = [head_prompt(mode, "short") for mode in MODES]
-    fixed += [text for texts in WORDINGS.values() for text in texts]
-    fixed += ["system\n", "user\n", "assistant\n", RESULTS, "<<<", ">>>", "True"]
-    texts = [*fixed, "Traceback (most recent call last):"] * 50
-    for question in (task.question(seed, 1) for task in select("tiny") for seed in range(150)):
-        texts += [question.prompt, block(question.data["program"]), question.data["reasoning"] or "",
-                  question.data["recheck"] or ""]
-    return make_tokenizer(texts)
 
 
 def shape_config(layers, hidden, heads, kv_heads, mlp, vocabulary, tied, kind="qwen2", **more):
@@ -88,9 +73,8 @@ def load(model: str, *, checkpoint_folder: Path | None = None, dtype: str = "bfl
          quantize: str = "none", lora_rank: int = 0, random_weights: bool = False, layers: int | None = None,
          device: str = "cpu", gradient_checkpointing: bool = False, seed: int = 0, trainable: bool = True):
     """(policy, tokenizer). `checkpoint_folder`: a stage's run folder with adapter/ or model/ to start from.
-
-    layers: only so many, with random weights. UserError if there is no such model, or it cannot be reached.
-    """
+    layers: only so many, with random weights. UserError if there is no such model, or it cannot be
+    reached."""
     quiet.disable_progress_bar()  # its bars for loading and saving would tear ours apart
     torch.manual_seed(seed)
     mixed = trainable and lora_rank == 0 and dtype == "bfloat16"
@@ -190,11 +174,9 @@ def _from_weights(source: str, dtype: str, quantize: str, device: str, tokenizer
 
 
 def load_tokenizer(source: str):
-    """The tokenizer of a hub model or folder, exactly as saved.
-
-    AutoTokenizer puts Qwen's own pre-tokenizer into *any* tokenizer beside a qwen2 configuration (seen with
-    transformers 5.23). That would spoil ours, which says that it is a plain tokenizer.json.
-    """
+    """The tokenizer of a hub model or folder, exactly as saved. AutoTokenizer puts Qwen's own pre-tokenizer
+    into *any* tokenizer beside a qwen2 configuration (seen with transformers 5.23). That would spoil ours,
+    which says that it is a plain tokenizer.json."""
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
     config = Path(source) / "tokenizer_config.json"
     named = read_json(config, dict).get("tokenizer_class") if config.is_file() else None
@@ -235,10 +217,8 @@ def exists(folder: Path) -> bool:
 
 
 def unwrap(policy):
-    """The transformers model itself: backbone in `.model`, LM head in `.get_output_embeddings()`.
-
-    LoRA layers live inside the modules, so they act also when PEFT's wrapper is left out.
-    """
+    """The transformers model itself: backbone in `.model`, LM head in `.get_output_embeddings()`. LoRA layers
+    live inside the modules, so they act also when PEFT's wrapper is left out."""
     return policy.get_base_model() if hasattr(policy, "get_base_model") else policy
 
 
@@ -262,11 +242,9 @@ def mixed_precision(policy):
 def token_logprobs(logits: torch.Tensor, ids: torch.Tensor, temperature: float = 1.0,
                    want_entropy: bool = True
                    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """(logprobs, entropy) of shape ids.shape. logits (..., V) at a place predict the id at that place.
-
-    In float32 at least, of the distribution that was sampled: logits / temperature. The entropy is a
-    statistic: it carries no gradient, which would cost several more copies of the logits.
-    """
+    """(logprobs, entropy) of shape ids.shape. logits (..., V) at a place predict the id at that place. In
+    float32 at least, of the distribution that was sampled: logits / temperature. The entropy is a statistic:
+    it carries no gradient, which would cost several more copies of the logits."""
     logits = logits if logits.dtype == torch.float64 else logits.float()  # bfloat16 is too coarse to sum
     logprobs, entropy = F.log_softmax(logits if temperature == 1 else logits / temperature, dim=-1), None
     chosen = logprobs.gather(-1, ids.unsqueeze(-1)).squeeze(-1)  # first: backward recomputes only so far
@@ -284,10 +262,8 @@ def logits_chunk(vocabulary: int) -> int:
 def predicting_states(policy, model, ids: torch.Tensor, mask: torch.Tensor
                       ) -> tuple[torch.Tensor, torch.Tensor]:
     """(states (N, H), where (B, T)): hidden states of `model`, a backbone, that predict the trained tokens.
-
     The episodes of a group start with the same prompt. What all rows share is read once; its keys and values
-    serve them all, gradients included. (Not with gradient checkpointing: it runs layers without a cache.)
-    """
+    serve them all, gradients included. (Not with gradient checkpointing: it runs layers without a cache.)"""
     where = torch.zeros_like(mask, dtype=torch.bool)
     where[:, 1:] = mask[:, 1:].bool()  # token t is predicted at position t-1; the first token never is
     checkpointing = model.training and getattr(model, "gradient_checkpointing", False)
@@ -311,10 +287,8 @@ def shared_prefix(ids: torch.Tensor, mask: torch.Tensor) -> int:
 def score(policy, ids: torch.Tensor, mask: torch.Tensor, temperature: float = 1.0, chunk: int | None = None,
           want_entropy: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
     """(logprobs, entropy), each (B, T): of ids[b, t] given what stands before, where mask[b, t]; 0 elsewhere.
-
     ids (B, T) are padded on the right with anything. No attention mask is needed: attention is causal, so
-    padding behind a token cannot reach it, and a pad token that equals end-of-turn cannot do harm.
-    """
+    padding behind a token cannot reach it, and a pad token that equals end-of-turn cannot do harm."""
     states, where = predicting_states(policy, backbone(policy), ids, mask)  # (N, H)
     head = unwrap(policy).get_output_embeddings()
     empty = states.new_zeros(ids.shape, dtype=torch.float32)
@@ -334,11 +308,9 @@ def score(policy, ids: torch.Tensor, mask: torch.Tensor, temperature: float = 1.
 
 
 class Merged:
-    """A plain copy of the policy to sample from: one dtype, nothing quantised, LoRA merged in.
-
-    An NF4 matrix is unpacked at every use, which is most of the work of a decode step. The copy costs the
-    memory of the whole model, and equals the policy only up to rounding: see `--importance-cap`.
-    """
+    """A plain copy of the policy to sample from: one dtype, nothing quantised, LoRA merged in. An NF4 matrix
+    is unpacked at every use, which is most of the work of a decode step. The copy costs the memory of the
+    whole model, and equals the policy only up to rounding: see `--importance-cap`."""
 
     def __init__(self, policy, dtype: torch.dtype):
         source = unwrap(policy)

@@ -62,8 +62,8 @@ def tasks_command(argv: list[str]) -> int | None:
     for task in chosen:
         print(f"{task.name:36} {task.suite:9} {task.split:6} {task.ability:13}"
               f"{'text-solvable' if task.text_solvable else ''}".rstrip())
-    counts = Counter({"train": "to train on", "test": "held out"}.get(task.split, "from a file (a quarter of its "
-                     "questions is held out)") for task in chosen)
+    kinds = {"train": "to train on", "test": "held out", "file": "from a file (a quarter of it is held out)"}
+    counts = Counter(kinds[task.split] for task in chosen)
     print(f"{len(chosen)} tasks: " + ", ".join(f"{count} {what}" for what, count in counts.items()))
 
 

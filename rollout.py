@@ -1,34 +1,26 @@
 """Rollouts: many multi-turn episodes at once, with the interpreter in the loop.
 
 An episode is one growing list of token ids. The policy samples a turn; if it ends in a python block, the
-sandbox runs the block and its output is appended as ids that the mask excludes; then the policy goes on,
-until it answers.
+sandbox runs the block and its output is appended as ids that the mask excludes, until it answers.
 
     ids   <system + question> A program. ```python .. ``` <results: 3> The answer is <<<3>>> <end of turn>
     mask   0 0 0 0 0 0 0 0 0  1 1 1 1 1 1 1 1 1 1 1 1 1 1  0 0 0 0 0   1 1 1 1 1 1 1 1 1 1   1
 
 The engine (continuous batching) decodes up to `slots` episodes together, each in its own slot of one cache
-(kvcache.py) and at its own position, so a row may read its program's output while its neighbours write
-theirs. A slot that gets free takes the next episode of the queue. One step:
+(kvcache.py) and at its own position. One step:
 
     admit    the next episodes of the queue into free slots
     collect  outputs of programs, which ran in the sandbox while the other rows went on
     prefill  one chunk of what rows have not read yet: prompts (once per question, then copied), results
-    decode   one token for every row, sampled on the device
+    decode   one token for every row, sampled on the device; the last unread id is fed here, too
 
-All but the last unread id of a row is prefilled; the last one is fed by the decode step, like a token just
-sampled. So there is one place where logits are computed and one where tokens are sampled. If memory runs out,
-the rollout starts again with half of the slots; the same episodes come out.
-
-Three promises that training relies on (and tests hold):
+If memory runs out, the rollout starts again with half of the slots. Training relies on three promises:
 
     tokens        ids are appended as sampled; nothing is decoded and encoded again
-    distribution  what is sampled is softmax(logits / temperature) and nothing else (no top-k, no repetition
-                  penalty), and the log-probabilities are of that distribution, in float32
+    distribution  what is sampled is softmax(logits / temperature) and nothing else, in float32
     randomness    the random number of token t of episode i is a hash of (seed, i, t). What is left is
                   rounding: a row's last bits depend on who is in the batch with it. With `exact`, a program's
-                  output therefore enters a fixed number of steps after the program, and the engine waits for
-                  it then: a run repeats bit by bit. Without, nobody waits for a slow program
+                  output therefore enters a fixed number of steps after it: a run repeats bit by bit
 """
 import argparse
 import math
@@ -77,10 +69,8 @@ class Turn:
 
 @dataclass
 class Episode:
-    """One conversation. mask[t] is 1 iff the policy sampled ids[t]; logprobs[t] is 0 elsewhere.
-
-    stop: "answer"; "void" (a turn with neither code nor answer); "length"; "calls" (one program too many).
-    """
+    """One conversation. mask[t] is 1 iff the policy sampled ids[t]; logprobs[t] is 0 elsewhere. stop:
+    "answer"; "void" (a turn with neither code nor answer); "length"; "calls" (one program too many)."""
     question: Question
     ids: list[int]
     mask: list[int]
@@ -122,12 +112,10 @@ def uniforms(seed: int, episodes: torch.Tensor, tokens: torch.Tensor) -> torch.T
 
 def sample(logits: torch.Tensor, u: torch.Tensor, temperature: float, top_p: float = 1.0
            ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(ids, logprobs), each (R,), for logits (R, V) and one uniform number per row.
-
-    Inverse transform: the first id at which the cumulated probability exceeds u. Temperature 0 is greedy
-    (log-probs then of temperature 1). top_p < 1 keeps the smallest set of ids with that mass (for inference
-    only: the trainer does not know the cut); log-probs stay those of the uncut distribution.
-    """
+    """(ids, logprobs), each (R,), for logits (R, V) and one uniform number per row. Inverse transform: the
+    first id at which the cumulated probability exceeds u. Temperature 0 is greedy (log-probs then of
+    temperature 1). top_p < 1 keeps the smallest set of ids with that mass (for inference only: the trainer
+    does not know the cut); log-probs stay those of the uncut distribution."""
     scaled = logits if temperature in (0, 1) else logits.float() / temperature
     probs = torch.softmax(scaled, dim=-1, dtype=torch.float32)
     kept = probs
@@ -187,11 +175,9 @@ class Engine:
             on_token: Callable[[Episode, int], None] | None = None,
             on_turn: Callable[[Episode, Turn], None] | None = None,
             on_end: Callable[[Episode], None] | None = None) -> list[Episode]:
-        """Episodes in order: all samples of the first question, then of the second, and so on.
-
-        first: number of the first episode, where these are a part of more. skip: numbers of known episodes;
-        only if all are, nothing is run (a row's last bits depend on its neighbours).
-        """
+        """Episodes in order: all samples of the first question, then of the second, and so on. first: number
+        of the first episode, where these are a part of more. skip: numbers of known episodes; only if all
+        are, nothing is run (a row's last bits depend on its neighbours)."""
         if self.policy.training:
             raise ValueError("rollouts need policy.eval(): training mode has dropout and no cache")
         questions = list(questions)
@@ -273,10 +259,8 @@ class Engine:
         return self.cache
 
     def _prefill(self, cache: SlotCache, rows: list[Row]) -> None:
-        """Bring one chunk of unread ids into the cache: the oldest row's, and of rows with about as many.
-
-        The samples of a question share its prompt: one row reads it, the others wait and copy.
-        """
+        """Bring one chunk of unread ids into the cache: the oldest row's, and of rows with about as many. The
+        samples of a question share its prompt: one row reads it, the others wait and copy."""
         # question -> places read, slot of the row that has read most
         leaders: dict[int, tuple[int, int]] = {}
         for i, row in enumerate(rows):
@@ -315,7 +299,7 @@ class Engine:
         ids, logprobs = sample(logits, uniforms(seed, numbers, places), temperature, top_p)
         for row, token, logprob in zip(rows, ids.tolist(), logprobs.tolist()):
             if math.isnan(logprob):
-                raise UserError("the policy's probabilities are not numbers any more, so its weights are spoilt: "
+                raise UserError("the policy's probabilities are not numbers any more, its weights spoilt: "
                                 "start again from an earlier policy, with a lower --lr")
             episode = row.episode
             episode.ids.append(token)

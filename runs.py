@@ -19,7 +19,6 @@ import argparse
 import contextlib
 import copy
 import json
-import math
 import os
 import re
 import shutil
@@ -27,6 +26,8 @@ import signal
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's idle threads give their core to other programs
 
 
 # ----------------------------------------------------------------------------------------- how a command ends
@@ -214,10 +215,8 @@ class Parser(argparse.ArgumentParser):
 
 def make_parser(argv, description: str, prog: str | None = None, served=False) -> tuple[Parser, dict]:
     """(parser with the flags that all commands share, preset): --model is read first, as it rules defaults.
-
     With --run, the model is that run's; another is refused, unless it is a folder and the run's own was a hub
-    id, or a folder that is gone. served: one behind a server will do, as it is only asked.
-    """
+    id, or a folder that is gone. served: one behind a server will do, as it is only asked."""
     first = Parser(add_help=False)
     first.add_argument("--model")
     first.add_argument("--preset", choices=tuple(PRESETS))
@@ -361,7 +360,7 @@ WRITTEN = (*TRAINED, "stages.json", "potential.jsonl*", "before-after.json", "ev
 
 
 def hold(path: Path):
-    """Lock this file, our pid in it, as long as what is returned lives. UserError if another process has it."""
+    """Lock this file, our pid in it, as long as the result lives. UserError if another process has it."""
     import fcntl
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -379,10 +378,8 @@ def hold(path: Path):
 
 
 class Run:
-    """A run folder. Used ones need --resume (go on) or --overwrite (start again).
-
-    Made, it only checks; `begin` takes the folder. What fails before that leaves everything as it was.
-    """
+    """A run folder. Used ones need --resume (go on) or --overwrite (start again). Made, it only checks;
+    `begin` takes the folder. What fails before that leaves everything as it was."""
 
     def __init__(self, folder: Path, config: dict, resume: bool = False, overwrite: bool = False):
         self.folder, self.config = folder, as_json(config)
@@ -435,8 +432,8 @@ class Run:
         if self.writes:
             with writing(path, hint=KEPT), open(path, "a", encoding="utf-8") as file:
                 for record in records:  # JSON has no NaN
-                    clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
-                    file.write(json.dumps(clean, ensure_ascii=False) + "\n")
+                    none = {k: None for k, v in record.items() if isinstance(v, float) and v - v != 0}
+                    file.write(json.dumps(record | none, ensure_ascii=False) + "\n")
 
     def read(self, name: str) -> list[dict]:
         """The lines of a JSONL file of this folder."""

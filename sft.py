@@ -4,14 +4,14 @@
     python sft.py --model 3b               QLoRA on one GPU
     python sft.py --data FILE              conversations of your own, or of a teacher (r1ci.py teach)
 
-A conversation alternates between what the policy writes and what it is given. Both are read; only the first
-is learned. With ids (B, T) and mask (B, T), mask 1 on what the assistant wrote, its end of turn included:
+A conversation alternates between what the policy writes and what it is given. Only the first is learned. With
+ids (B, T) and mask (B, T), mask 1 on what the assistant wrote, its end of turn included:
 
     loss = - sum_t mask[t] log p(ids[t] | ids[<t]) / sum_t mask[t]
 
-The paper (section 3.2) fine-tunes on 6.5k conversations for 3 epochs; whether code output is masked in its
-SFT is not stated. We mask it: a policy that learns to *predict* results will invent them. Two places decide
-on the mask: `trajectories.encode` (whose message it is) and `batches.training_mask` (the ablation).
+The paper (section 3.2) fine-tunes on 6.5k conversations for 3 epochs; whether it masks code output there is
+not stated. We do: a policy that learns to *predict* results will invent them. Two places decide on the mask:
+`trajectories.encode` (whose message it is) and `batches.training_mask` (the ablation).
 """
 import argparse
 import math
@@ -29,7 +29,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument_group("training").add_argument
     add("--lr", type=real(0, 1), default=sft["lr"], help="peak learning rate")
     add("--batch", type=whole(1, 4096), default=sft["batch"], help="conversations per step")
-    add("--epochs", type=real(0.01, 1000), help=f"passes over the conversations, if --steps is 0 ({sft['epochs']})")
+    add("--epochs", type=real(0.01, 1000), help=f"passes over the data, if not --steps ({sft['epochs']})")
     add("--steps", type=whole(0), help=f"0: as many as --epochs needs ({sft['steps']})")
     add("--optimizer", choices=("adamw", "muon"), default=sft["optimizer"], help="of the weight matrices")
     add("--micro-tokens", type=whole(), default=values["micro_tokens"], help="tokens per forward pass")
@@ -80,11 +80,9 @@ from trajectories import encode, make
 
 
 def masked_cross_entropy(logits: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Mean cross-entropy over the trained tokens: a scalar.
-
-    logits (B, T, V) as the model returns them for ids (B, T): logits[:, t-1] predict ids[:, t]. mask (B, T):
-    is token t itself trained (the first one cannot be). An empty mask gives 0, with a gradient of 0.
-    """
+    """Mean cross-entropy over the trained tokens: a scalar. logits (B, T, V) as the model returns them for
+    ids (B, T): logits[:, t-1] predict ids[:, t]. mask (B, T): is token t itself trained (the first one cannot
+    be). An empty mask gives 0, with a gradient of 0."""
     trained = mask[:, 1:].bool()
     logprobs, _ = token_logprobs(logits[:, :-1][trained], ids[:, 1:][trained], want_entropy=False)
     return -logprobs.sum() / trained.sum().clamp_min(1)
@@ -181,7 +179,7 @@ def main(argv: list[str] | None = None) -> bool:
     own = args.data and read_conversations(args.data, head)
     policy, tokenizer = load_from_args(args)
     chat = Chat(tokenizer, args.mode, args.style, args.answer_format)
-    examples = examples_of(own, chat, args) if own else []  # a file without use ends here, before the run begins
+    examples = examples_of(own, chat, args) if own else []  # no use: it ends here, before the run begins
     run.begin()
     if not own:
         examples = examples_of(batches.first_then_others(lambda: conversations(args, chat, run)), chat, args)

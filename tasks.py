@@ -4,10 +4,8 @@
     select("tiny"), select("test"), select("game24,letters"), select("math"), select("my.jsonl")
     draw(select("tiny"), "eval", 400, levels=(1,))  400 held-out questions, tasks and levels in turn
 
-Held out means held out. Training and evaluation use disjoint seed ranges, and because two seeds may give the
-same text (there are only so many three-letter words), a question's *text* also decides: one prompt in four,
-chosen by its SHA-256, is for evaluation and is never drawn for training. So no training question is an
-evaluation question, word for word, whatever the seeds.
+Held out means held out: training and evaluation use disjoint seeds, and one prompt in four, chosen by its
+SHA-256, is for evaluation alone. So no training question is an evaluation question, word for word.
 
 The 144 names, suites and abilities follow the paper's sources (33 SymBench, 27 BIG-Bench-Hard, 84
 Reasoning-Gym). Texts, generators, checkers and the choice of the 37 test tasks are ours: the paper's split is
@@ -69,10 +67,8 @@ def held_out(question: Question) -> bool:
 def draw(tasks: Iterable[Task], purpose: str, count: int, levels: Iterable[int] = LEVELS, start: int = 0
          ) -> list[Question]:
     """`count` questions for "sft", "rl" or "eval": tasks in turn, then levels, each from its own seed range.
-
     Question i of "sft" and "rl" is always the same, so a run that resumes at `start` continues the sequence.
-    Among "eval" no text comes twice: it would be one observation counted as two. So there may be fewer.
-    """
+    Among "eval" no text comes twice: it would be one observation counted as two. So there may be fewer."""
     # Mixed by a hash of the name, so that a few questions come from all kinds of tasks, not from one suite.
     tasks = sorted(tasks, key=lambda task: hashlib.sha256(task.name.encode()).digest())
     levels = tuple(levels)
@@ -108,10 +104,8 @@ _FENCED = re.compile(r"^([ \t]*)```.*?(?:^\1?```[ \t]*$|\Z)", re.DOTALL | re.MUL
 
 
 def extract_answer(text: str, answer_format: str = "angle") -> str | None:
-    """The last answer in the policy's own words, fenced code left out; None if there is none.
-
-    `text` must be what the policy wrote: tool output never belongs in it. An answer that is too long is none.
-    """
+    """The last answer in the policy's own words, fenced code left out; None if there is none. `text` must be
+    what the policy wrote: tool output never belongs in it. An answer that is too long is none."""
     found = _ANSWERS[answer_format].findall(_FENCED.sub("", text))
     answer = found[-1].strip() if found else ""
     return answer if answer and len(answer) <= MAX_ANSWER else None

@@ -1,7 +1,6 @@
 """Worked conversations to warm-start from: oracle programs really run, wrapped in words, kept only if right.
 
-The paper's teacher is GPT-4o: it solves each question in several ways, and conversations whose answer is
-right are kept, at most 70 per task. Without a teacher we have something better and something worse: an oracle
+The paper's teacher is GPT-4o; at most 70 right conversations per task are kept. Instead we have an oracle
 program for every task (always right, never creative). From it come six kinds of conversation:
 
     reason   a worked solution in words                            text-solvable tasks only
@@ -11,10 +10,9 @@ program for every task (always right, never creative). From it come six kinds of
     recheck  a program, its output, a second program that tests it another way, the answer
     fallback a program with a slip, the real error, then words after all, as in reason or guess
 
-`guess` is the honest part of any teacher's data: right answers without visible work. A model trained on it
-knows two ways to answer and no way to choose, which is what reinforcement learning is there to teach.
-`fallback` is for models that can seldom repair a program: without it they write the same one until there is
-no room left. Every program of every conversation runs in the sandbox; what is shown is what it printed.
+`guess` is the honest part of any teacher's data: a model trained on it knows two ways to answer and no way to
+choose, which is what reinforcement learning is there to teach. `fallback` is for models that can seldom
+repair a program.
 """
 import random
 from collections import defaultdict
@@ -81,13 +79,11 @@ def make(questions: Iterable[Question], chat: Chat, sandbox: Sandbox, *, text_sh
          multi_share: float = 0.2, fallback_share: float = 0.0, per_task: int = 70, keep_wrong: bool = False,
          learn_slips: bool = False, progress=None) -> list[dict]:
     """Conversations about these questions, at most `per_task` per task: [{"task", "seed", "level", "kind",
-    "messages"}]. Deterministic: kind and wording are drawn from the question's own name, seed and level.
-
-    A conversation is kept if its final answer passes the task's check (the paper's rule; `keep_wrong`
-    switches it off, and then half of the guesses answer another question). The program with a slip is there
-    to be read: its message says "learn": False, for a policy that is trained to write slips (`learn_slips`)
-    will write them.
-    """
+    "messages"}]. Deterministic: kind and wording are drawn from the question's own name, seed and level. A
+    conversation is kept if its final answer passes the task's check (the paper's rule; `keep_wrong` switches
+    it off, and then half of the guesses answer another question). The program with a slip is there to be
+    read: its message says "learn": False, for a policy that is trained to write slips (`learn_slips`) will
+    write them."""
     kept, count = [], defaultdict(int)
     questions = list(questions)
     for first in range(0, len(questions), 256):  # programs of a batch run side by side

@@ -54,8 +54,9 @@ def what_the_tiny_model_knows() -> str:
     from tasks import draw, select
     tasks = select("tiny")
     examples = [question.prompt.partition("\nAnswer format")[0] for question in draw(tasks, "rl", 3, (1,))]
-    return "\n  ".join([f"The tiny model knows only the {len(tasks)} kinds of questions it was trained on, in "
-                        "their own words (python r1ci.py tasks tiny). For example:", *examples])
+    said = (f"The tiny model knows only the {len(tasks)} kinds of questions it was trained on, in their own "
+            "words (python r1ci.py tasks tiny). For example:")
+    return "\n  ".join([said, *examples])
 
 
 def plain(text: str) -> str:

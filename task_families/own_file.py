@@ -32,7 +32,7 @@ ROLES = {"system": "system", "user": "user", "human": "user", "assistant": "assi
 
 
 def objects(path: Path) -> Iterator[tuple[int, dict]]:
-    """(line number, object) of each line that is not empty. UserError with file and line if there is another."""
+    """(line number, object) of each line that is not empty. UserError: file and line of another one."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -52,7 +52,7 @@ def objects(path: Path) -> Iterator[tuple[int, dict]]:
         yield number, record
 
 
-# ---------------------------------------------------------------------------------------------------- questions
+# -------------------------------------------------------------------------------------------------- questions
 def solution_and_number(answer: str) -> tuple[str | None, str, bool]:
     """GSM8K's "3 - 1 = <<3-1=2>>2 left\\n#### 2" -> ("3 - 1 = 2 left", "2", True); others as they are."""
     solution, mark, final = answer.rpartition("####")
@@ -79,7 +79,7 @@ def question_of(record: dict) -> tuple[str, str, str, str | None]:
     if not isinstance(prompt, str) or not prompt.strip() or not answer:
         raise UserError("question and answer must not be empty")
     if len(answer) > MAX_ANSWER:
-        raise UserError(f"the answer has {len(answer)} characters; {MAX_ANSWER} are the most that can be right")
+        raise UserError(f"the answer has {len(answer)} characters; {MAX_ANSWER} is the most")
     if match not in MATCHES:
         raise UserError(f"match is {', '.join(MATCHES)}, not {match!r}")
     if options is not None or match == "choice":
@@ -102,8 +102,8 @@ def question_of(record: dict) -> tuple[str, str, str, str | None]:
 
 
 def read_tasks(path: Path, taken: dict[str, Task]) -> list[Task]:
-    """The tasks in a file, in order of appearance; a question that comes twice is taken once. UserError: a line
-    that is wrong."""
+    """The tasks in a file, in order of appearance; a question that comes twice is taken once. UserError: a
+    line that is wrong."""
     built_in = {name for name, task in taken.items() if not task.pool}
     usual = f"{path.stem}_file" if path.stem in built_in else path.stem
     pools: dict[str, dict[str, Question]] = {}  # task -> prompt -> question
@@ -131,7 +131,7 @@ def read_tasks(path: Path, taken: dict[str, Task]) -> list[Task]:
                  MATCHES[matches[name]], tuple(pool.values())) for name, pool in pools.items()]
 
 
-# ------------------------------------------------------------------------------------------------ conversations
+# ---------------------------------------------------------------------------------------------- conversations
 def messages_of(record: dict, system: str) -> list[dict]:
     """The messages of one line, a system message first; UserError if it is malformed."""
     turns = record.get("messages", record.get("conversations"))
@@ -141,8 +141,8 @@ def messages_of(record: dict, system: str) -> list[dict]:
     for turn in turns:
         name, content = turn.get("role", turn.get("from")), turn.get("content", turn.get("value"))
         if not isinstance(name, str) or name not in ROLES:
-            raise UserError(f"{name!r} is no role: there are system, user and assistant; what a program printed is "
-                            'a user message that begins with "Code Execution Results:"')
+            raise UserError(f"{name!r} is no role: there are system, user and assistant (what a program "
+                            'printed is a user message that begins with "Code Execution Results:")')
         if not isinstance(content, str) or not content.strip():
             raise UserError(f"a message of the {ROLES[name]} has no text")
         learn = {"learn": False} if turn.get("learn") is False else {}
@@ -151,12 +151,12 @@ def messages_of(record: dict, system: str) -> list[dict]:
         messages.insert(0, {"role": "system", "content": system})
     others = [message["role"] for message in messages[1:]]
     if not others or others != ["user", "assistant"] * (len(others) // 2):
-        raise UserError("after the system message, user and assistant must take turns, and the assistant ends")
+        raise UserError("after the system message, user and assistant take turns, and the assistant ends")
     return messages
 
 
 def read_conversations(path: Path, system: str) -> list[dict]:
-    """The conversations in a file; `system` where one has no system message. UserError: a line that is wrong."""
+    """The conversations in a file; `system` where one has no system message. UserError: a wrong line."""
     found = []
     for number, record in objects(path):
         try:

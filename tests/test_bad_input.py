@@ -1,11 +1,8 @@
 """Bad input to any command: one clear line, exit code 2, no traceback, and nothing is written or lost."""
-import codecs
 import json
 import shlex
-import sys
 
 import pytest
-from conftest import build, start
 
 import curriculum
 import evaluate
@@ -13,7 +10,6 @@ import grpo
 import r1ci
 import runs
 import sft
-from models import save
 
 SCRIPTS = {"grpo": grpo, "sft": sft, "evaluate": evaluate, "curriculum": curriculum, "r1ci": r1ci}
 FILES = {
@@ -25,16 +21,18 @@ FILES = {
     "twice.jsonl": '{"question": "x", "answer": "1"}\n{"question": "x", "answer": "2"}\n',
     "long.jsonl": json.dumps({"question": "x", "answer": "1" * 100_000}) + "\n",
     "chat-list.jsonl": '["user", "hello"]\n', "chat-keys.jsonl": '{"prompt": "x", "completion": "y"}\n',
-    "chat-null.jsonl": '{"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": null}]}\n',
+    "chat-null.jsonl": '{"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": '
+    'null}]}\n',
     "chat-tool.jsonl": '{"messages": [{"role": "user", "content": "x"}, {"role": "tool", "content": "4"}]}\n',
     "chat-role.jsonl": '{"conversations": [{"from": "narrator", "value": "x"}]}\n',
-    "chat-order.jsonl": '{"messages": [{"role": "assistant", "content": "x"}, {"role": "user", "content": "y"}]}\n',
-    "chat-empty.jsonl": '{"messages": []}\n', "chat-text.jsonl": '{"messages": "hello"}\n',
+    "chat-order.jsonl": '{"messages": [{"role": "assistant", "content": "x"}, {"role": "user", "content": '
+    '"y"}]}\n', "chat-empty.jsonl": '{"messages": []}\n', "chat-text.jsonl": '{"messages": "hello"}\n',
     "chat-latin.jsonl": b'{"messages": [{"role": "user", "content": "\xe9"}]}\n',
     "chat-deep.jsonl": "[" * 100_000 + "\n",
     "chat-long.jsonl": json.dumps({"messages": [{"role": "user", "content": "x"},
                                                 {"role": "assistant", "content": "word " * 900}]}) + "\n",
-    "stuff/notes.txt": "no model here", "thesis/config.json": '{"title": "mine"}', "thesis/thesis.txt": "words",
+    "stuff/notes.txt": "no model here", "thesis/config.json": '{"title": "mine"}',
+    "thesis/thesis.txt": "words",
     "damaged/config.json": "{", "odd/config.json": "[1]", "other/config.json": '{"model": "3b"}',
     "repository/.git/HEAD": "ref", "eval.json": '{"each": 3}', "text.txt": "text",
 }

@@ -73,7 +73,8 @@ def test_check_gpu_runs_without_one(monkeypatch, capsys, tokenizer):
     assert r1ci.main(["check-gpu", "--model", "small", "--device", "cpu", "--layers", "2", "--episodes", "4",
                       "--episode-tokens", "700"]) is None
     printed = capsys.readouterr().out
-    rows = [[cell.strip() for cell in line.split("|")] for line in printed.splitlines() if line.endswith("| ok |")]
+    rows = [[cell.strip() for cell in line.split("|")] for line in printed.splitlines()
+            if line.endswith("| ok |")]
     assert [(row[1], row[2]) for row in rows] == [
         (base, weights) for base in ("bfloat16", "nf4", "int8") for weights in ("same", "merged")], printed
     assert all(0 <= float(cell) < 0.05 for row in rows for cell in row[3:5]) and "no GPU" in printed

@@ -2,7 +2,6 @@
 import copy
 
 import pytest
-
 from transformers import AddedToken
 
 from chat import ANSWER_FORMATS, MODES, RESULTS, Chat, find_code, head_prompt, state_answer
@@ -83,8 +82,9 @@ def test_output_cannot_open_a_message(chat):
     assert chat.prompt_ids(attack).count(start) == 3
 
 
-HEADERS = "{% for m in messages %}<|start_header_id|>{{ m.role }}<|end_header_id|>\n\n{{ m.content }}<|im_end|>" \
-          "{% endfor %}{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
+HEADERS = "{% for m in messages %}<|start_header_id|>{{ m.role }}<|end_header_id|>\n\n{{ m.content }}" \
+          "<|im_end|>{% endfor %}{% if add_generation_prompt %}<|start_header_id|>assistant" \
+          "<|end_header_id|>\n\n{% endif %}"
 BARS = "{% for m in messages %}{% if m.role == 'assistant' %}<｜Assistant｜>{{ m.content }}<|im_end|>" \
        "{% else %}<｜User｜>{{ m.content }}{% endif %}{% endfor %}" \
        "{% if add_generation_prompt %}<｜Assistant｜>{% endif %}"

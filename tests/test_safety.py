@@ -1,4 +1,4 @@
-"""Nothing is lost and nothing goes wrong silently: folders, locks, damaged files, steps that are not finite."""
+"""Nothing is lost, nothing goes wrong silently: folders, locks, damaged files, steps that are not finite."""
 import json
 import math
 import os
@@ -23,8 +23,8 @@ from kvcache import check_cache
 from models import load, save
 from runs import MARKER, Run, UserError, check_writable, hold, read_jsonl
 
-QUICK = ["--tasks", "count_bits", "--questions", "2", "--samples", "2", "--turn-tokens", "6", "--init", "base",
-         "--eval-questions", "0", "--steps", "2"]
+QUICK = ["--tasks", "count_bits", "--questions", "2", "--samples", "2", "--turn-tokens", "6", "--init",
+         "base", "--eval-questions", "0", "--steps", "2"]
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def script(words, folder, **options):
                           check=False, **options)
 
 
-# ------------------------------------------------------------------------------------------- overwriting, locks
+# ----------------------------------------------------------------------------------------- overwriting, locks
 def test_overwrite_removes_what_a_run_wrote_and_nothing_else(inside):
     grpo.main([*QUICK, "--out", "run"])
     (inside / "run/thesis.txt").write_text("mine")
@@ -67,7 +67,8 @@ def test_the_old_run_stays_until_the_new_one_can_start(inside, flags, words):
         (inside / "runs").mkdir()
     with pytest.raises(UserError, match=words):
         flags = flags if "--model" in flags or "--sft-run" in flags else [*flags, "--sft-run", "empty"]
-        grpo.main([*QUICK[:-4], "--eval-questions", "0", "--steps", "1", *flags, "--out", "run", "--overwrite"])
+        grpo.main([*QUICK[:-4], "--eval-questions", "0", "--steps", "1", *flags, "--out", "run",
+                   "--overwrite"])
     assert before == {path: path.read_bytes() for path in (inside / "run").rglob("*") if path.is_file()}
 
 
@@ -81,7 +82,8 @@ def test_a_first_start_that_fails_leaves_nothing(inside):
 
 def test_a_second_process_is_refused_and_a_dead_one_is_not_waited_for(tmp_path):
     code = f"import sys, time; sys.path.insert(0, {str(ROOT)!r}); import runs, pathlib; " \
-           f"lock = runs.hold(pathlib.Path({str(tmp_path / MARKER)!r})); print('held', flush=True); time.sleep(60)"
+           f"lock = runs.hold(pathlib.Path({str(tmp_path / MARKER)!r})); print('held', flush=True); " \
+           "time.sleep(60)"
     other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert other.stdout.readline() == "held\n"
     with pytest.raises(UserError, match=f"process {other.pid} works in"):
@@ -108,7 +110,7 @@ def test_places_are_tried_without_leaving_a_trace(tmp_path):
     assert (tmp_path / "there.json").read_text() == "old"
 
 
-# -------------------------------------------------------------------------------------------------- damaged files
+# ---------------------------------------------------------------------------------------------- damaged files
 @pytest.mark.parametrize("name, content, words", [
     ("trainer.pt", b"", "trainer.pt is damaged"), ("trainer.pt", b"PK\x03\x04 half", "trainer.pt is damaged"),
     ("metrics.jsonl", b'{"step": 0}\n3\n{"step": 1}\n', "metrics.jsonl, line 2 is damaged"),
@@ -166,7 +168,7 @@ def test_an_empty_tokenizer_is_not_taken_for_one(tokenizer):
     assert models.from_hub(Loader, "org/name") is tokenizer and asked == [True, False]
 
 
-# ---------------------------------------------------------------------------------------- steps that are not finite
+# ---------------------------------------------------------------------------------- steps that are not finite
 def bad_step(policy, trainer, value):
     """A step whose loss has this value."""
     weight = next(policy.parameters())
@@ -225,14 +227,16 @@ def test_dual_clip_bounds_what_the_clip_leaves_unbounded():
         logprobs = torch.tensor([[math.log(ratio)]], requires_grad=True)
         loss, _ = grpo.policy_loss(logprobs, torch.zeros(1, 1), advantage * one[0], one, dual_clip=3.0)
         loss.backward()
-        assert loss.item() == pytest.approx(expected) and logprobs.grad.item() == pytest.approx(slope, abs=1e-6)
+        assert loss.item() == pytest.approx(expected) and logprobs.grad.item() == pytest.approx(slope,
+                                                                                                abs=1e-6)
     far = torch.tensor([[200.0]], requires_grad=True)
     grpo.policy_loss(far, torch.zeros(1, 1), -one[0], one, dual_clip=3.0)[0].backward()
     assert far.grad.isfinite().all()
 
 
 def test_a_collapse_is_said_once(capsys):
-    fine = {"dead_groups": 0.5, "stop_answer": 0.5, "trained_tokens": 9, "entropy": 0.3, "logprob_error": 1e-4}
+    fine = {"dead_groups": 0.5, "stop_answer": 0.5, "trained_tokens": 9, "entropy": 0.3,
+            "logprob_error": 1e-4}
     streaks = Counter()
     for metrics in [{**fine, "dead_groups": 1.0}] * 9 + [fine] + [{**fine, "dead_groups": 1.0}] * 30:
         grpo.warn(metrics, streaks)
@@ -261,7 +265,7 @@ def test_kl_counts_for_dead_groups(tokenizer):
         assert torch.allclose(both, one + two, atol=1e-5)
 
 
-# ------------------------------------------------------------------------------------- models that cannot be trained
+# ------------------------------------------------------------------------------ models that cannot be trained
 SMALL = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
          "num_key_value_heads": 1, "vocab_size": 64, "head_dim": 8}
 
@@ -272,7 +276,8 @@ SMALL = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "nu
                                             attn_logit_softcapping=0.05, layer_types=["full_attention"] * 2)),
      "off by"),
     (lambda: Gemma2ForCausalLM(Gemma2Config(**SMALL, sliding_window=4096, query_pre_attn_scalar=8,
-                                            final_logit_softcapping=0.01, layer_types=["full_attention"] * 2)),
+                                            final_logit_softcapping=0.01, layer_types=["full_attention"]
+                                            * 2)),
      "off by")])
 def test_models_that_would_be_sampled_differently_are_refused(make, words):
     torch.manual_seed(0)
@@ -290,7 +295,7 @@ def test_models_that_are_the_same_are_not_refused(tokenizer):
         check_cache(policy, list(range(2, 40)), 2048)
 
 
-# ------------------------------------------------------------------------------------------ how a command ends
+# ----------------------------------------------------------------------------------------- how a command ends
 def test_a_full_disk_for_the_output_is_one_line(tmp_path):
     with open("/dev/full", "w") as full:
         process = subprocess.run([sys.executable, ROOT / "r1ci.py", "tasks"], stdout=full,
@@ -302,8 +307,8 @@ def test_a_full_disk_for_the_output_is_one_line(tmp_path):
 def test_a_closed_pipe_is_one_line(tmp_path):
     reader, writer = os.pipe()
     os.close(reader)
-    process = subprocess.run([sys.executable, ROOT / "r1ci.py", "tasks"], stdout=writer, stderr=subprocess.PIPE,
-                             cwd=tmp_path, check=False)
+    process = subprocess.run([sys.executable, ROOT / "r1ci.py", "tasks"], stdout=writer,
+                             stderr=subprocess.PIPE, cwd=tmp_path, check=False)
     os.close(writer)
     assert process.returncode == 2 and process.stderr.decode().strip() == "error: the output: Broken pipe"
 
@@ -311,8 +316,10 @@ def test_a_closed_pipe_is_one_line(tmp_path):
 @pytest.mark.parametrize("variables", [{"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
                                        {"PYTHONIOENCODING": "ascii"}])
 def test_a_poor_terminal_shows_question_marks(tmp_path, variables):
-    (tmp_path / "caf\u00e9.jsonl").write_text('{"question": "1 \u2265 0?", "answer": "yes", "task": "caf\u00e9"}\n')
-    process = script([ROOT / "r1ci.py", "tasks", "caf\u00e9.jsonl"], tmp_path, env={**os.environ, **variables})
+    (tmp_path / "caf\u00e9.jsonl").write_text('{"question": "1 \u2265 0?", "answer": "yes", "task": '
+                                              '"caf\u00e9"}\n')
+    process = script([ROOT / "r1ci.py", "tasks", "caf\u00e9.jsonl"], tmp_path,
+                     env={**os.environ, **variables})
     assert process.returncode == 0 and b"from a file" in process.stdout, process.stderr
     process = script([ROOT / "r1ci.py", "tasks", b"\xff\xfe".decode("utf-8", "surrogateescape")], tmp_path,
                      env={**os.environ, **variables})
@@ -350,7 +357,9 @@ def test_the_automatic_warm_start_is_as_the_flags_say(inside, monkeypatch):
 
     monkeypatch.setattr(sft, "main", main)
     with pytest.raises(UserError, match="enough"):
-        grpo.main(["--answer-format", "boxed", "--sandbox-timeout", "2", "--device", "cpu", "--dtype", "bfloat16"])
+        grpo.main(["--answer-format", "boxed", "--sandbox-timeout", "2", "--device", "cpu", "--dtype",
+                   "bfloat16"])
     args, = seen
-    assert (args.answer_format, args.sandbox_timeout, args.device, args.dtype) == ("boxed", 2, "cpu", "bfloat16")
+    assert (args.answer_format, args.sandbox_timeout, args.device, args.dtype) == ("boxed", 2, "cpu",
+                                                                                   "bfloat16")
     assert not list(inside.iterdir())

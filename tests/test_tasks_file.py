@@ -60,8 +60,9 @@ def test_a_malformed_line_is_named(tmp_path, line, words):
 
 def test_files_as_they_are_found(tmp_path):
     """GSM8K, a BOM, U+2028 and U+0085 inside a text, other columns, the name of a built-in task."""
-    lines = ['{"question": "Ann has 3 plums \u2028 and eats one\u0085?", "answer": "She has 3 - 1 = <<3-1=2>>2.'
-             '\\n#### 2", "id": 7, "source": null}', '{"question": "How many?", "answer": "#### 1,200"}',
+    solution = "She has 3 - 1 = <<3-1=2>>2.\\n#### 2"
+    lines = [f'{{"question": "Ann has 3 plums \u2028 and eats one\u0085?", "answer": "{solution}", "id": 7}}',
+             '{"question": "How many?", "answer": "#### 1,200"}',
              '{"question": "How many?", "answer": "#### 1,200", "comment": "again"}']
     path = tmp_path / "products.jsonl"
     path.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode("utf-8"))
@@ -74,7 +75,8 @@ def test_files_as_they_are_found(tmp_path):
 
 
 def test_solutions_in_a_file_are_learned_from(tmp_path, chat, box):
-    lines = [{"question": f"What is {i} + {i}?", "answer": f"{i} + {i} = {2 * i}.\n#### {2 * i}"} for i in range(9)]
+    lines = [{"question": f"What is {i} + {i}?", "answer": f"{i} + {i} = {2 * i}.\n#### {2 * i}"}
+             for i in range(9)]
     questions = draw(select(write(tmp_path / "gsm.jsonl", lines)), "sft", 4)
     for record in make(questions, chat, box):
         assert record["kind"] == "reason" and " + " in record["messages"][-1]["content"]
@@ -87,9 +89,11 @@ def hub(turns, keys=("role", "content"), name="messages", **more):
 def test_conversations_as_they_are_found(tmp_path):
     asked = [("user", "2 + 2?"), ("assistant", "<<<4>>>")]
     share = [("human", "2 + 2?"), ("gpt", "<<<4>>>")]
-    lines = [hub(asked), hub([("system", "Be brief."), *asked], id=3), hub(share, ("from", "value"), "conversations"),
+    lines = [hub(asked), hub([("system", "Be brief."), *asked], id=3),
+             hub(share, ("from", "value"), "conversations"),
              hub([("system", "Be brief."), *share, *share], ("from", "value"), "conversations", source="x")]
-    found = read_conversations(Path(write(tmp_path / "mine.jsonl", ["\ufeff" + json.dumps(lines[0]), *lines[1:]])),
+    found = read_conversations(Path(write(tmp_path / "mine.jsonl",
+                                          ["\ufeff" + json.dumps(lines[0]), *lines[1:]])),
                                "ours")
     assert [[(m["role"], m["content"]) for m in one["messages"]] for one in found] == [
         [("system", "ours"), *asked], [("system", "Be brief."), *asked], [("system", "ours"), *asked],

@@ -25,7 +25,8 @@ from runs import Run, UserError, read_jsonl
 from tasks import TASKS
 from trajectories import encode
 
-SETTINGS = {"importance_cap": 0.0, "dual_clip": 0.0, "epochs": 1, "micro_tokens": 4096, "train_on_code_output": False,
+SETTINGS = {"importance_cap": 0.0, "dual_clip": 0.0, "epochs": 1, "micro_tokens": 4096,
+            "train_on_code_output": False,
             "temperature": 1.0, "clip_high": 0.2, "kl": 0.0, "aggregate": "sequence", "episode_tokens": 64}
 
 

@@ -1,9 +1,9 @@
-"""What nobody can prove without a GPU, proved on one: `python r1ci.py check-gpu` (about ten minutes, no download).
+"""What nobody can prove without a GPU, proved on one: `python r1ci.py check-gpu` (minutes, no download).
 
 Random weights of a model's shape, a few layers of it. For each way to store the base (bf16, NF4, int8), and
 for a merged copy:
 
-    sampler = scorer   log-probabilities of a real rollout, computed again as the trainer does: mean difference
+    sampler = scorer   log-probabilities of a rollout, computed again as the trainer does: mean difference
     after a step       the same once more with the weights of one optimizer step, so that a stale copy shows
     memory             the highest that was allocated, against what `r1ci.py plan` says
     speed              tokens per second of the rollout, and of the step
@@ -145,8 +145,8 @@ def check_two_ranks() -> str:
     """Two processes on two GPUs run to the end (they compare their weights themselves)."""
     root = Path(__file__).resolve().parent.parent
     out = Path(os.environ.get("TMPDIR", "/tmp")) / f"check-gpu-{os.getpid()}"
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", root / "grpo.py", "--init",
-               "base", "--steps", "2", "--eval-questions", "0", "--out", out]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", root / "grpo.py",
+               "--init", "base", "--steps", "2", "--eval-questions", "0", "--out", out]
     result = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, timeout=300)
     return "ok" if result.returncode == 0 else f"WRONG: {result.stderr.strip().splitlines()[-1]}"
 
@@ -175,5 +175,6 @@ def main(argv: list[str]) -> int:
         more = [f"a full GPU gives way: {check_giving_way(args, box)}"] if device != "cpu" else []
     if device != "cpu" and torch.cuda.device_count() > 1:
         more.append(f"two processes: {check_two_ranks()}")
-    print("\n".join(["", *more]) if more else "\n(no GPU: memory, giving way and two processes were not checked)")
+    print("\n".join(["", *more]) if more else "\n(no GPU: memory, giving way and two processes were not "
+          "checked)")
     return int(any(line[-1] != "ok" for line in lines[1:]) or any("WRONG" in line for line in more))
