@@ -64,22 +64,18 @@ Counts = dict[str, list[int]]  # way -> [right, samples]
 
 
 def improvement_potential(correct: int, samples: int) -> float:
-    """4p(1-p) of p = correct / samples.
-
-    From integers: in floats p = 0.2 and p = 0.8 would fall on different sides of the bound 0.64.
-    """
+    """4p(1-p) of p = correct / samples. From integers: in floats p = 0.2 and p = 0.8 would fall on different
+    sides of the bound 0.64."""
     if not 0 <= correct <= samples or samples < 1:
         raise ValueError(f"{correct} right of {samples} is no measurement")
     return 4 * correct * (samples - correct) / samples ** 2
 
 
 def stages(potentials: dict | list[float], bounds: tuple[float, ...] = POTENTIAL_BOUNDS) -> list[list]:
-    """Question ids of each stage; stage s holds groups 1..s, so the last one holds all.
-
-    potentials: {id: value}, or a list of values whose ids are their positions. Group 1 is [bounds[0], 1],
-    group 2 is [bounds[1], bounds[0]), and so on: a value on a bound belongs to the better group, as in the
-    paper. (It also calls its groups equally large, which ranges need not be; we follow the ranges.)
-    """
+    """Question ids of each stage; stage s holds groups 1..s, so the last one holds all. potentials: {id:
+    value}, or a list of values whose ids are their positions. Group 1 is [bounds[0], 1], group 2 is
+    [bounds[1], bounds[0]), and so on: a value on a bound belongs to the better group, as in the paper. (It
+    also calls its groups equally large, which ranges need not be; we follow the ranges.)"""
     items = list(potentials.items() if isinstance(potentials, dict) else enumerate(potentials))
     if list(bounds) != sorted(bounds, reverse=True) or not all(0 <= value <= 1 for _, value in items):
         raise ValueError("bounds must fall, and potentials lie between 0 and 1")
@@ -122,11 +118,9 @@ def read_counts(path: Path, samples: int | None = None) -> dict[Id, Counts]:
 
 
 def measure(engine: Engine, questions: list[Question], path: Path, samples: int, seed: int) -> dict:
-    """Counts of these questions and of those in `path` already, saved there when all are measured.
-
-    Until then they are in PATH.part. A batch's random numbers depend on its first question, so who kills this
-    and starts it again gets the file of an undisturbed run.
-    """
+    """Counts of these questions and of those in `path` already, saved there when all are measured. Until then
+    they are in PATH.part. A batch's random numbers depend on its first question, so who kills this and starts
+    it again gets the file of an undisturbed run."""
     ways, partial = split(samples), path.with_name(path.name + ".part")
     counts = batches.gather([read_counts(partial, samples) or read_counts(path, samples)])[0]
     missing = [q for name, q in {identity(q): q for q in questions}.items() if name not in counts]

@@ -90,26 +90,28 @@ def resampled_means(groups: list[np.ndarray], seed: int = 0) -> np.ndarray:
     return sums.sum(1) / counts.sum(1)
 
 
+def student_factor(degrees: int) -> float:
+    """How much wider 95% are by Student's t than by the normal distribution; a series beyond the table."""
+    if degrees <= len(STUDENT):
+        return STUDENT[degrees - 1] / 1.96
+    return 1 + 1.2104 / degrees + 1.44 / degrees ** 2 + 1.30 / degrees ** 3
+
+
 def two_level(groups: list[np.ndarray], seed: int = 0) -> tuple[float, float]:
     """95% interval of the mean for more tasks like these; groups: a task's values each, at least two tasks.
-
     Percentiles of the bootstrap, stretched about the mean because few tasks look more alike than they are: by
-    Student's t instead of the normal distribution, and by sqrt(K / (K - 1)), as the bootstrap divides by K.
-    """
+    Student's t instead of the normal distribution, and by sqrt(K / (K - 1)), as the bootstrap divides by
+    K."""
     tasks, mean = len(groups), float(np.concatenate(groups).mean())
-    # Relative to the normal quantile; beyond the table about 1 + 1.2 / degrees of freedom.
-    student = STUDENT[tasks - 2] / 1.96 if tasks - 2 < len(STUDENT) else 1 + 1.2 / (tasks - 1)
-    stretch = student * math.sqrt(tasks / (tasks - 1))
+    stretch = student_factor(tasks - 1) * math.sqrt(tasks / (tasks - 1))
     low, high = np.percentile(resampled_means(groups, seed), (2.5, 97.5))
     return mean - stretch * (mean - float(low)), mean + stretch * (float(high) - mean)
 
 
 def accuracy_interval(groups: list[np.ndarray], seed: int = 0) -> tuple[float, float]:
-    """95% interval of an accuracy for more tasks like these; groups: a task's values (0 to 1) each.
-
-    For a single task Wilson's, for more of its questions: one task says nothing about others. Never narrower
-    than Wilson's: all right is not certainly right.
-    """
+    """95% interval of an accuracy for more tasks like these; groups: a task's values (0 to 1) each. For a
+    single task Wilson's, for more of its questions: one task says nothing about others. Never narrower than
+    Wilson's: all right is not certainly right."""
     low, high = wilson(float(sum(values.sum() for values in groups)), sum(map(len, groups)))
     if len(groups) > 1:
         wide = two_level(groups, seed)
@@ -130,12 +132,10 @@ def pass_at_k(samples: int, right: int, k: int) -> float:
 
 # ------------------------------------------------------------------------------------------------- counting
 def checks_itself(episode: Episode) -> bool:
-    """Did it test a result by a program? (The paper asks GPT-4o. A rule can be repeated; it misses words.)
-
-    A program that ran without error has a candidate result: the last line of its output. A later, different
+    """Did it test a result by a program? (The paper asks GPT-4o. A rule can be repeated; it misses words.) A
+    program that ran without error has a candidate result: the last line of its output. A later, different
     program checks it if it, too, runs without error and either ends in the same line (computed again), or has
-    the candidate in its text and gives a verdict: a last line of VERDICTS, or an assert.
-    """
+    the candidate in its text and gives a verdict: a last line of VERDICTS, or an assert."""
     earlier: list[tuple[str, str]] = []  # programs and their candidates
     for turn in episode.turns:
         lines = (turn.output or "").strip().splitlines()
@@ -158,10 +158,8 @@ def by_task(tasks: list[str], values: np.ndarray) -> list[np.ndarray]:
 
 def summary(episodes: list[Episode], samples: int = 1) -> dict:
     """What happened, as plain numbers; episodes: `samples` of the first question, then of the second, ...
-
     accuracy (mean of all samples) with two intervals: low to high for more questions of these tasks,
-    tasks_low to tasks_high for more tasks like these. Both take a question as one observation.
-    """
+    tasks_low to tasks_high for more tasks like these. Both take a question as one observation."""
     groups = [episodes[i:i + samples] for i in range(0, len(episodes), samples)]
     tasks = [group[0].question.task for group in groups]
     right = np.array([sum(e.correct for e in group) / samples for group in groups])
@@ -208,11 +206,9 @@ def each_question(episodes: list[Episode], samples: int) -> list[dict]:
 
 def compare(first: list[dict], second: list[dict]) -> dict:
     """Paired comparison of two evaluations, each as `each_question` gives it; they must have asked the same.
-
     difference of the accuracies (first minus second); low to high: 95% for more tasks like these (for one
     task: for more of its questions); better, worse: questions at which the first was right more often, or
-    less; p: exact sign test over these, which is about questions like these of the same tasks.
-    """
+    less; p: exact sign test over these, which is about questions like these of the same tasks."""
     names = [[(line["task"], line["seed"], line["level"]) for line in lines] for lines in (first, second)]
     if names[0] != names[1]:
         raise UserError(f"the two evaluations asked different questions ({len(names[0])} and "
@@ -228,10 +224,8 @@ def compare(first: list[dict], second: list[dict]) -> dict:
 
 # --------------------------------------------------------------------------------------------------- asking
 class Log:
-    """FILE.episodes.jsonl: the settings of an evaluation, then its finished episodes as they come.
-
-    If a number comes twice (a killed batch is run again), the later one counts. Other settings: UserError.
-    """
+    """FILE.episodes.jsonl: the settings of an evaluation, then its finished episodes as they come. If a
+    number comes twice (a killed batch is run again), the later one counts. Other settings: UserError."""
 
     def __init__(self, path: Path, settings: dict, overwrite: bool = False):
         self.path = path
@@ -277,9 +271,8 @@ def evaluate(engine, questions: list[Question], *, samples: int = 1, temperature
              seed: int = 0, name: str = "evaluation", log: Log | None = None, save_every: int | None = None
              ) -> tuple[dict, list[Episode]]:
     """(summary, episodes) for these questions, in batches of `save_every` episodes; repeatable by the seed.
-
-    engine: has `run` as rollout.Engine. log: what is finished is read there; each episode is kept as it ends.
-    """
+    engine: has `run` as rollout.Engine. log: what is finished is read there; each episode is kept as it
+    ends."""
     total = len(questions) * samples
     done = log.read(questions, samples) if log else {}
     if log:

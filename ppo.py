@@ -52,12 +52,9 @@ def shaped_rewards(scores: torch.Tensor, logprobs: torch.Tensor, ref_logprobs: t
 
 def gae(rewards: torch.Tensor, values: torch.Tensor, mask: torch.Tensor, gamma: float, lam: float
         ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(advantages, returns), all (B, T), by a recursion over trained tokens only; 0 elsewhere.
-
-    What stands at other places is never read, be it NaN. After the last trained token nothing is to come
-    (also
-    for an episode cut at a limit: its score is what it got).
-    """
+    """(advantages, returns), all (B, T), by a recursion over trained tokens only; 0 elsewhere. What stands at
+    other places is never read, be it NaN. After the last trained token nothing is to come (also for an
+    episode cut at a limit: its score is what it got)."""
     trained = mask.bool()
     advantages = torch.zeros_like(values)
     next_value = next_advantage = torch.zeros_like(values[:, 0])
@@ -119,11 +116,9 @@ def with_adapter(policy, name: str):
 
 
 class Reference:
-    """The policy that RL started from, frozen: what the KL term measures the distance to.
-
-    With LoRA it is a second copy of the SFT adapter: the adapter switched *off* would be the base model, and
-    KL would pull back to the cold start. With full parameters it is a copy of everything.
-    """
+    """The policy that RL started from, frozen: what the KL term measures the distance to. With LoRA it is a
+    second copy of the SFT adapter: the adapter switched *off* would be the base model, and KL would pull back
+    to the cold start. With full parameters it is a copy of everything."""
 
     def __init__(self, policy):
         self.lora = hasattr(policy, "peft_config")

@@ -59,8 +59,7 @@ def command(main, hint: str = "If the run had begun, the same command with --res
 
 @contextlib.contextmanager
 def stoppable():
-    """Yields a function that tells whether Ctrl-C was pressed, or SIGTERM sent: the step is finished and
-    saved, then the run stops. A second one stops at once (the last checkpoint stays whole)."""
+    """Yields a function: was Ctrl-C pressed, or SIGTERM sent, so that this step is the last? Twice: at once."""
     pressed, previous = [], {}
 
     def handler(number, frame):
@@ -382,8 +381,7 @@ class Run:
     `begin` takes the folder. What fails before that leaves everything as it was."""
 
     def __init__(self, folder: Path, config: dict, resume: bool = False, overwrite: bool = False):
-        self.folder, self.config = folder, as_json(config)
-        self.resume, self.overwrite = resume, overwrite
+        self.folder, self.config, self.resume, self.overwrite = folder, as_json(config), resume, overwrite
         self.writes = rank() == 0  # with torchrun, one process writes
         if self.writes:
             self._check()
@@ -392,10 +390,12 @@ class Run:
     def _check(self) -> None:
         """UserError if this run may not work in this folder, by its place, its files or its settings."""
         place, here, folder = self.folder.resolve(), Path.cwd(), self.folder
-        named = {Path(self.config[name]).expanduser().resolve(): f"what --{name.replace('_', '-')} names"
-                 for name in ("model", "sft_run", "data") if self.config.get(name) not in (None, *PRESETS)}
         why = ("the folder you are in, or one round it" if place in (here, *here.parents)
-               else "a git repository" if (place / ".git").exists() else named.get(place))
+               else "a git repository" if (place / ".git").exists() else None)
+        for name in {"model", "sft_run", "data"} & set(self.config):
+            given = Path(self.config[name] or "tiny").expanduser().resolve()
+            if str(self.config[name]) not in ("None", *PRESETS) and place in (given, *given.parents):
+                why = why or f"what --{name.replace('_', '-')} names, or a folder round it"
         if why:
             raise UserError(f"--out {folder} is {why}: a run needs a folder of its own, such as runs/mine")
         used = (place / MARKER).is_file() and (place / "config.json").is_file()
@@ -423,7 +423,7 @@ class Run:
         if self.writes and not self.resume:
             old = (self.folder / "config.json").is_file()
             for path in [path for pattern in WRITTEN if old for path in self.folder.glob(pattern)]:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
             self.write("config.json", self.config)
 
     def append(self, name: str, records: list[dict]) -> None:

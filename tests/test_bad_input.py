@@ -34,6 +34,7 @@ FILES = {
     "stuff/notes.txt": "no model here", "thesis/config.json": '{"title": "mine"}',
     "thesis/thesis.txt": "words",
     "damaged/config.json": "{", "odd/config.json": "[1]", "other/config.json": '{"model": "3b"}',
+    "inside/model/config.json": '{"model_type": "llama"}', "inside/data.jsonl": "{}",
     "repository/.git/HEAD": "ref", "eval.json": '{"each": 3}', "text.txt": "text",
 }
 CASES = """
@@ -143,6 +144,8 @@ sft --per-task 0                                          | --per-task: a whole 
 sft --optimizer sgd                                       | --optimizer
 sft --model ./other --out other                           | what --model names
 sft --model ./other --out other --overwrite               | what --model names
+sft --model ./inside/model --out inside                   | what --model names
+sft --data inside/data.jsonl --out inside --overwrite     | what --data names
 sft --data nowhere.jsonl                                  | cannot read nowhere.jsonl
 sft --data stuff                                          | cannot read stuff
 sft --data none.jsonl                                     | holds no conversations

@@ -312,3 +312,10 @@ def test_a_model_behind_a_server_is_for_another_command(tmp_path, monkeypatch):
         evaluate.parse(flags)
     args = evaluate.parse([*flags, "--key", "x"], more=lambda parser: parser.add_argument("--key"))
     assert (args.model, args.key, args.samples, args.save_every) == ("openai:fake", "x", 2, 4 * args.slots)
+
+
+@pytest.mark.parametrize("degrees, quantile", [(1, 12.706), (5, 2.571), (9, 2.262), (10, 2.228), (20, 2.086),
+                                               (36, 2.028), (120, 1.980)])
+def test_student_factor(degrees, quantile):
+    """97.5% quantiles as printed in tables of Student's t."""
+    assert evaluate.student_factor(degrees) == pytest.approx(quantile / 1.96, rel=2e-3)

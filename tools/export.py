@@ -6,9 +6,6 @@ An adapter was trained beside a base that is stored in 4 bits. Merging it into *
 to 4 bits as well, and much of what was learned would be gone. So the base is loaded again, unquantised, and
 the adapter is added there: W + scale B A. What comes out differs from what was trained by the quantisation
 error of the base, which the adapter has never been without; it is the usual price of QLoRA, and small.
-
-Real models' tokenizers load with AutoTokenizer as ever. The tiny one needs PreTrainedTokenizerFast:
-AutoTokenizer takes every tokenizer beside a qwen2 model for Qwen's own.
 """
 import os
 from pathlib import Path
