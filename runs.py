@@ -59,7 +59,7 @@ def command(main, hint: str = "If the run had begun, the same command with --res
 
 @contextlib.contextmanager
 def stoppable():
-    """Yields a function: was Ctrl-C pressed, or SIGTERM sent? Then this step is the last; twice ends at once."""
+    """Yields a function: was Ctrl-C pressed, or SIGTERM sent? A step is finished then; twice ends at once."""
     pressed, previous = [], {}
 
     def handler(number, frame):
