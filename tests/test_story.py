@@ -109,7 +109,7 @@ def test_other_flags_in_a_used_folder_are_refused(story, capsys, monkeypatch):
     (["--rl-flags=--init base"], "--init is chosen"), (["--rl-flags=--algorithm luck"], "none of grpo"),
     (["--budget", "1h", "--sft-flags=--steps 9"], "when there is a --budget"),
     (["--quantize", "nf4"], "--lora-rank"), (["--sft-flags=--data none.jsonl"], "no file none.jsonl"),
-    (["--rl-flags=--lora-rank 4"], "--lora-rank must be 0 in both"), (["--write", "."], "is a folder")])
+    (["--rl-flags=--lora-rank 4"], "--lora-rank must be 0 in both"), (["--write", "."], "cannot write")])
 def test_bad_flags_are_found_before_anything_is_made(tmp_path, monkeypatch, capsys, words, said):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stop:
