@@ -9,53 +9,41 @@ would hand every program the trainer's memory, answers included. So there are th
 
     trainer  --- socket --->  worker                 --- fork --->  program
     is never forked itself,   has imported numpy                    gives up its last rights, runs one text
-    keeps the clock, reads    and sympy, has given up               and is killed at its limits; only its
-    the output, decides       what no program needs,                exit status and what it printed are
-    what has happened         waits and forks (3 ms)                left of it
+    reads the output,         and sympy, has given up               and is killed at its limits; only its
+    decides what has          what no program needs,                exit status and what it printed are
+    happened                  forks (3 ms), keeps the clock         left of it
 
-A program's text and the pipes for its output go from the trainer to the program as open file descriptors. The
-worker only passes them on, so the next program, a copy of the worker, finds no trace of the one before.
-
-What is promised, and which layer keeps which promise, is the table LAYERS; `python sandbox.py` shows which of
-them this machine has, and attacks them. How the promises are kept is in `isolation/`: `handle.py` is the
-trainer's side of a worker, `worker.py` is worker and program, `kernel.py` the system calls behind the layers.
-
-Not covered: bugs of the kernel (against people who attack on purpose, use gVisor or a virtual machine), side
-channels such as timing, competition with the trainer for the CPU, the names and sizes of files (they can be
-asked for, not opened), and whatever lies in Python's own library folders, which can be read.
-"""
+What is promised is the table LAYERS; `python sandbox.py` shows which this machine has, and attacks them. How
+they keep it is in `isolation/`; what each of them stops, and what nothing here stops, in docs/sandbox.md."""
 import argparse
 import concurrent.futures
+import contextlib
 import dataclasses
-import functools
 import os
-import queue
 import re
 import signal
 import sys
-import tempfile
-import threading
 from typing import ClassVar
 
 if sys.platform == "win32":
     raise ImportError("the sandbox needs Linux (or, with less protection, macOS); on Windows use WSL")
 
 from isolation import selftest
-from isolation.handle import WorkerHandle
-from isolation.worker import LIBRARIES
+from isolation.pool import Pool
 from runs import UserError, command
 
 LAYERS = {  # name -> the promise that it keeps
     "fork_server": "no program waits for Python to start or for numpy and sympy to be imported",
-    "limits": "CPU time, memory, file size and the number of open files are limited",
+    "limits": "CPU time, address space, file size, open files and queued signals are limited",
     "session": "a signal to the program's process group reaches nobody else; it has no terminal",
     "privileges": "no capability of root is left, and none can be won back",
     "namespaces": "no network; other processes cannot be seen; all processes of a worker end with it",
-    "tmpfs": "the working folder is 64 MB of memory, gone when the worker is gone",
+    "threads": "a program has a few hundred threads at most",
+    "tmpfs": "the working folder is 64 MB of memory, gone with the worker; without it there is none",
     "landlock": "only Python's libraries can be read, only the working folder can be written",
-    "seccomp": "no other process, socket, signal to others, shared memory, or rare system call",
+    "seccomp": "only listed system calls: no process, no socket, no signal to others, nothing new or rare",
+    "cgroup": "all programs together are bounded in memory, that of the kernel included",
 }
-ESSENTIAL = ("limits", "privileges", "landlock", "seccomp")  # --sandbox require refuses to start without them
 NOTES = {  # status -> what the model is told
     "timeout": "[stopped: the program ran longer than its time limit]",
     "memory": "[stopped: the program needed more memory than it may use]",
@@ -111,79 +99,49 @@ def _cut(text: str, limit: int, head: float) -> str:
     return "\n".join(part for part in (text[:first], middle, text[first - room:]) if part)
 
 
-class Sandbox:
-    """A handful of workers. Thread-safe: every call takes an idle worker, or waits until there is one."""
-
+class Sandbox(contextlib.AbstractContextManager):
+    """A handful of workers. Thread-safe: every program takes an idle worker, or waits until there is one."""
     _without: ClassVar[dict] = {}      # layers to leave out, and why: tests pretend to be on other machines
 
     def __init__(self, timeout: float = 5.0, memory_mb: int = 512, workers: int | None = None,
                  preload: tuple = ("numpy", "sympy"), max_output: int = 64 * 1024, protection: str = "auto"):
         if protection not in ("auto", "require"):
             raise UserError(f'protection is "auto" or "require", not {protection!r}')
-        self.timeout = timeout
-        self.max_output = max_output
-        self.closed = False
-        self._settings = {"memory_mb": memory_mb, "preload": list(preload), "without": dict(self._without),
-                          "path": [p for p in sys.path if os.path.basename(p) in LIBRARIES],
-                          "temp": tempfile.gettempdir()}
-        self._workers = set()          # all that are alive, so that close() can end the busy ones too
-        self._lock = threading.Lock()
-        self._layers = {}
-        self._required = ESSENTIAL if protection == "require" else ()
-        self._count = max(1, workers or os.cpu_count() or 1)
-        self._threads = concurrent.futures.ThreadPoolExecutor(self._count, thread_name_prefix="sandbox")
-        self._idle = queue.LifoQueue()                       # last in, first out: a started worker goes first
-        for worker in [None] * (self._count - 1) + [self._start()]:
-            self._idle.put(worker)                           # None: whoever takes it starts a worker
-        if self._required:
+        workers = workers or os.cpu_count() or 1
+        for name, value, least in (("memory_mb", memory_mb, 1), ("workers", workers, 1),
+                                   ("max_output", max_output, 0)):
+            if not isinstance(value, int) or value < least:
+                raise UserError(f"{name} is a whole number, at least {least}, not {value!r}")
+        self.timeout, self.max_output = timeout, max_output
+        self._order("", None)                                # is this time limit one?
+        settings = {"memory_mb": memory_mb, "preload": list(preload), "without": dict(self._without)}
+        self._pool = Pool(settings, workers, protection == "require", Result)
+        if protection == "require":
             try:
                 self.run("")                                 # a worker that lacks one of them is refused
             except UserError:
                 self.close()
                 raise
 
-    def __enter__(self):
-        return self
-
     def __exit__(self, *_):
         self.close()
 
     def close(self) -> None:
         """End all workers, running programs included. Closing twice does no harm."""
-        with self._lock:
-            self.closed = True
-            workers = list(self._workers)
-        for worker in workers:
-            worker.kill()
-        self._threads.shutdown(wait=True, cancel_futures=True)
-        for worker in [self._idle.get() for _ in range(self._count)]:    # the busy ones are back soon
-            if worker:
-                worker.sock.close()
-            self._idle.put(None)                             # whoever waits for one finds the sandbox closed
+        self._pool.close()
 
     def run(self, code: str, timeout: float | None = None) -> Result:
         """Run one program to its end. Whatever it does, the answer is a Result."""
-        self._check_open()
-        order = (code.encode("utf-8", "backslashreplace"), timeout or self.timeout, self.max_output)
-        worker = self._idle.get()
-        reusable = None
-        try:
-            worker = self._ready(worker)
-            outcome = worker.run(*order)
-            if outcome is None:                              # it had died while idle, and took no program
-                self._end(worker)
-                worker = self._ready(self._start())
-                outcome = worker.run(*order) or {"status": "killed"}
-            reusable = worker if worker.alive else None
-            return Result(**outcome)
-        finally:
-            if reusable is None and worker is not None:      # it died, or this call was interrupted
-                self._end(worker)
-            self._idle.put(reusable)
+        return self._pool.run(*self._order(code, timeout))
 
     def submit(self, code: str, timeout: float | None = None) -> concurrent.futures.Future:
-        self._check_open()
-        return self._threads.submit(self.run, code, timeout)
+        return self._pool.submit(*self._order(code, timeout))
+
+    def _order(self, code: str, timeout: float | None) -> tuple[bytes, float, int]:
+        seconds = self.timeout if timeout is None else timeout
+        if not 0 < seconds <= 86_400:
+            raise UserError(f"a time limit is more than 0 seconds and at most a day, not {seconds!r}")
+        return code.encode("utf-8", "backslashreplace"), seconds, self.max_output
 
     def run_many(self, codes) -> list[Result]:
         return [future.result() for future in [self.submit(code) for code in codes]]
@@ -191,63 +149,16 @@ class Sandbox:
     @property
     def layers(self) -> dict:
         """Which protections are active: name -> True, or a string that says why not."""
-        if not self._layers:
+        if "seccomp" not in self._pool.layers:
             self.run("")                                     # now at least one worker has said what it has
-        return dict(self._layers)
-
-    def _check_open(self) -> None:
-        if self.closed:
-            raise RuntimeError("this sandbox is closed")
-
-    def _start(self) -> WorkerHandle:
-        with self._lock:
-            self._check_open()
-            worker = WorkerHandle(self._settings)
-            self._workers.add(worker)
-            return worker
-
-    def _end(self, worker: WorkerHandle) -> None:
-        worker.kill()
-        worker.sock.close()
-        self._workers.discard(worker)
-
-    def _ready(self, worker: WorkerHandle | None) -> WorkerHandle:
-        """A worker that has said hello. If it cannot even start, a plainer one (no fork server) is tried."""
-        worker = worker or self._start()
-        if "error" in worker.hello() and not self.closed:
-            self._settings["without"].setdefault("fork_server", "could not start: " + worker.hello()["error"])
-            self._end(worker)
-            worker = self._start()
-        if "error" in worker.hello():
-            self._end(worker)
-            self._check_open()
-            raise UserError(f"no worker of the sandbox can start: {worker.hello()['error']}")
-        if not worker.accepted:
-            self._accept(worker.hello()["layers"])
-            worker.accepted = True
-        return worker
-
-    def _accept(self, layers: dict) -> None:
-        """Check the layers of a new worker. The sandbox has a layer if all of its workers have it."""
-        missing = {name: why for name, why in layers.items() if why is not True}
-        with self._lock:
-            self._layers = {**layers, **self._layers, **missing}
-            if missing:
-                _warn("; ".join(f"{name}: {why}" for name, why in missing.items()))
-        if any(name in missing for name in self._required):
-            text = ", ".join(f"{name} ({missing[name]})" for name in self._required if name in missing)
-            raise UserError(f"no safe sandbox on this machine, missing: {text}")
-
-
-@functools.cache                       # the same warning is given once per process
-def _warn(reasons: str) -> None:
-    print(f"sandbox: programs run with reduced protection on this machine ({reasons}); "
-          "see `python sandbox.py`", file=sys.stderr)
+        return {name: self._pool.layers[name] for name in LAYERS}
 
 
 def from_args(args: argparse.Namespace) -> Sandbox:
-    """The sandbox that a command's flags ask for: 512 MB for each program, one worker for each core."""
-    return Sandbox(timeout=args.sandbox_timeout, protection=args.sandbox)
+    """The sandbox that a command's flags ask for: 512 MB for each program, one worker for each core (of this
+    process: torchrun starts several)."""
+    cores = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return Sandbox(timeout=args.sandbox_timeout, protection=args.sandbox, workers=max(1, cores))
 
 
 def main() -> None:

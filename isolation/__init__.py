@@ -1,1 +1,1 @@
-"""How `sandbox.py` keeps its promises: the worker process, the trainer's handle on it, the system calls."""
+"""How `sandbox.py` keeps its promises: the worker process, the trainer's side of it, the system calls."""
