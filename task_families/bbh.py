@@ -46,7 +46,6 @@ from task_families.kit import (
     options,
     task,
     text,
-    unwrapped,
     with_article,
     words_of,
     yes_no,
@@ -527,7 +526,7 @@ def word_sorting(rng, level):
 
 # ------------------------------------------------------------------------------------------ shapes and places
 def without_spaces(answer):
-    return "".join(unwrapped(answer).split())
+    return "".join(answer.split())
 
 
 @task("dyck_languages", "BBH", "test", "string", exact(without_spaces))

@@ -14,14 +14,12 @@ from task_families.kit import (
     grid_text,
     grow,
     integer,
-    literal,
     mapping,
     pieces,
-    string,
-    symbols,
+    steps_of,
     task,
     text,
-    unwrapped,
+    with_givens,
     words_of,
 )
 from task_families.puzzles import (
@@ -91,7 +89,7 @@ def one_letter_apart(a, b):
 
 
 def ladder_ok(data, answer):
-    ladder = [text(word) for word in pieces(answer.replace("->", ","))]
+    ladder = [text(word) for word in pieces(answer.replace("->", ",").replace("\n", ","))]
     return (ladder[0] == data["first"] and ladder[-1] == data["last"] and len(set(ladder)) == len(ladder)
             and set(ladder) <= set(data["words"]) and all(map(one_letter_apart, ladder, ladder[1:])))
 
@@ -277,14 +275,8 @@ def sudoku_9x9(rng, level):
 
 
 def futoshiki_ok(data, answer):
-    found, puzzle = symbols(answer), data["puzzle"]
-    size = len(puzzle)
-    square = [["_123456".index(digit) for digit in found[start:start + size]]
-              for start in range(0, len(found), size)]
-    return (len(square) == size and is_latin(square)
-            and all(1 <= digit <= size for row in square for digit in row)
-            and all(given in (0, digit)
-                    for row, line in zip(puzzle, square) for given, digit in zip(row, line))
+    square = with_givens(answer, [list(map(str, row)) for row in data["puzzle"]], "0")
+    return (is_latin(square) and {digit for row in square for digit in row} == set("123456"[:len(square)])
             and all(square[r][c] < square[i][j] for (r, c), (i, j) in data["less"]))
 
 
@@ -336,10 +328,10 @@ def futoshiki(rng, level):
 def jug_moves(sizes):
     """moves(state) of jugs of these sizes; a state is the tuple of contents."""
     def moves(state):
-        for i, name in enumerate("ABCD"[:len(sizes)]):
+        for i, name in enumerate("abcd"[:len(sizes)]):
             yield f"fill {name}", (*state[:i], sizes[i], *state[i + 1:])
             yield f"empty {name}", (*state[:i], 0, *state[i + 1:])
-            for j, other in enumerate("ABCD"[:len(sizes)]):
+            for j, other in enumerate("abcd"[:len(sizes)]):
                 if i != j:
                     after, amount = list(state), min(state[i], sizes[j] - state[j])
                     after[i], after[j] = state[i] - amount, state[j] + amount
@@ -348,9 +340,8 @@ def jug_moves(sizes):
 
 
 def jugs_ok(data, answer):
-    steps = [string(step) for step in re.split(r"[,;\n]", unwrapped(answer).strip("[]")) if step.strip()]
-    plan = [re.sub(r"\s*(?:->|\b(?:in)?to\b)\s*", "->", " ".join(step.split())) for step in steps]
-    sizes = data["sizes"]
+    plan = [re.sub(r"\s*(?:->|\b(?:in)?to\b)\s*", "->", text(step)) for step in steps_of(answer)]
+    sizes = [*data["sizes"]]
     return len(plan) <= 100 and data["target"] in replay((0,) * len(sizes), jug_moves(sizes), plan)
 
 
@@ -414,7 +405,10 @@ def knight_moves(squares):
 def knights_ok(data, answer):
     if text(answer) == "no":
         return not data["possible"]
-    plan = ["".join(step.split()) for step in literal(answer)]
+    moves = re.findall(r"([wb])\s*,\s*([a-d][1-4])\s*,\s*([a-d][1-4])", answer.casefold())
+    if re.sub(r"[\s,;\[\]\"']", "", answer).casefold() != "".join(map("".join, moves)):
+        raise ValueError("not a list of moves")
+    plan = [f"{'w' if side == 'w' else 'B'},{one.upper()},{other.upper()}" for side, one, other in moves]
     white, black, side = data["start"]
     after = replay((white, black, side), knight_moves(data["squares"]), plan)
     return after[:2] == (black, white)
@@ -495,7 +489,7 @@ def sokoban_pulls(walls, width, state):
 
 
 def sokoban_ok(data, answer):
-    letters = re.sub(r"[\s,]", "", unwrapped(answer)).upper()
+    letters = re.sub(r"[\s,]", "", answer).upper()
     _, boxes = replay((data["player"], data["boxes"]), sokoban_moves(data["walls"], data["width"]), letters)
     return len(letters) <= 400 and boxes == data["goals"]
 
@@ -577,7 +571,8 @@ def hanoi_moves(pegs):
 
 
 def hanoi_ok(data, answer):
-    plan = [text(line) for line in re.split(r"[\n;]", unwrapped(answer)) if line.strip()]
+    one_a_line = re.sub(r"(?<=[0-9])\s+(?=(?:[0-9]+[.):]\s*)?move)", "\n", answer, flags=re.IGNORECASE)
+    plan = [text(step) for step in steps_of(one_a_line)]
     state = replay(data["start"], hanoi_moves(data["pegs"]), plan[:data["most"] + 1])
     return len(plan) <= data["most"] and set(state) == {data["target"]}
 
@@ -590,13 +585,14 @@ def tower_of_hanoi(rng, level):
         start = ((rng.randint(1, pegs),) * disks if level == 1 else
                  tuple(rng.randint(1, pegs) for _ in range(disks)))
     best = bfs(start, hanoi_moves(pegs), lambda state: set(state) == {target})
+    most = min(10 * len(best) + 10, 120)  # so many fit into an answer
     piles = [[str(disk + 1) for disk in reversed(range(disks)) if start[disk] == peg]
              for peg in range(1, pegs + 1)]
     stacks = "; ".join(f"peg {peg}: {', '.join(pile) or 'empty'}" for peg, pile in enumerate(piles, 1))
     return Draft(
         f"The disks 1 (smallest) to {disks} (largest) lie on {pegs} pegs, listed from the bottom to the top: "
         f"{stacks}. Bring all of them onto peg {target}. A move takes the top disk of a peg to another peg, "
-        f"and never onto a smaller disk. At most {10 * len(best) + 10} moves are allowed.\n"
+        f"and never onto a smaller disk. At most {most} moves are allowed.\n"
         "Answer format: one move per line, in the form: Move disk 8 from Peg 7 to Peg 9",
         program=code(BFS_CODE, f"""
             start = {start}  # the pegs of disk 1, disk 2, ..
@@ -609,7 +605,7 @@ def tower_of_hanoi(rng, level):
                             yield f"Move disk {{disk + 1}} from Peg {{peg}} to Peg {{to}}", after
 
             print("\\n".join(bfs(start, moves, lambda state: set(state) == {{{target}}})))"""),
-        data={"start": start, "pegs": pegs, "target": target, "most": 10 * len(best) + 10})
+        data={"start": start, "pegs": pegs, "target": target, "most": most})
 
 
 # ---------------------------------------------------------------------------------------------- shortest ways
@@ -743,7 +739,7 @@ def lock_moves(buttons):
 
 
 def lock_ok(data, answer):
-    presses = re.sub(r"->|→|[\s,;\-\[\]\"'`]", "", unwrapped(answer)).upper()
+    presses = re.sub(r"->|[\s,;\-\[\]\"'`]", "", answer).upper()
     value, _ = replay((data["start"], "red"), lock_moves(data["buttons"]), presses)
     return value == data["target"] and len(presses) == data["fewest"]
 

@@ -13,10 +13,9 @@ from task_families.kit import (
     list_of,
     listing,
     matrix_of,
-    symbols,
     task,
     text,
-    unwrapped,
+    with_givens,
 )
 from task_families.puzzles import TRANSFORMATIONS, neighbours, queens, queens_ok, queens_program
 
@@ -184,7 +183,7 @@ def rotten_oranges(rng, level):
         f"In this box 0 is an empty place, 1 a fresh orange and 2 a rotten one:\n{grid_text(grid)}\nEvery "
         "minute, all fresh oranges directly above, below, left or right of a rotten one rot as well. After "
         "how many minutes is no fresh orange left? If some stay fresh for ever, the answer is -1.\n"
-        "Answer format: a whole number.",
+        "Answer format: an integer.",
         program=f"""
             grid = {grid}
             n = {size}
@@ -269,10 +268,11 @@ def rectangle_count(rng, level):
 
 
 def full_board_ok(data, answer):
-    size, signs = data["size"], symbols(unwrapped(answer).upper())
-    squares = [divmod(i, size) for i, sign in enumerate(signs) if sign == "Q"]
-    return (len(signs) == size * size and set(signs) <= {"Q", "_"} and queens_ok(squares, size)
-            and set(data["placed"]) <= set(squares))
+    size = data["size"]
+    puzzle = [["Q" if (r, c) in data["placed"] else "_" for c in range(size)] for r in range(size)]
+    signs = with_givens(answer.upper(), puzzle, "_")
+    squares = [(r, c) for r, row in enumerate(signs) for c, sign in enumerate(row) if sign == "Q"]
+    return {sign for row in signs for sign in row} == {"Q", "_"} and queens_ok(squares, size)
 
 
 @task("n_queens", "RG", "train", "spatial", full_board_ok)
@@ -453,7 +453,7 @@ def is_solved(cube):
 
 
 def cube_ok(data, answer):
-    moves = re.split(r"[\s,]+", answer.strip().strip("`\"[]").replace("’", "'"))
+    moves = re.split(r"[\s,]+", answer)
     cube = data["cube"]
     for move in moves[:41]:
         cube = turn_cube(cube, move)

@@ -23,7 +23,6 @@ from task_families.kit import (
     rational,
     task,
     text,
-    unwrapped,
     words_of,
 )
 
@@ -173,7 +172,7 @@ def ransom_note(rng, level):
 
 
 def palindrome_ok(data, answer):
-    word = unwrapped(answer).casefold()
+    word = answer.casefold()
     return word == word[::-1] and sorted(word) == sorted(data["letters"])
 
 
@@ -209,7 +208,7 @@ def cuts(string):
 
 
 @task("palindrome_partitioning", "RG", "train", "string",
-      exact(lambda answer: {tuple(pieces) for pieces in matrix_of(text)(answer)}))
+      exact(lambda answer: sorted(tuple(pieces) for pieces in matrix_of(text)(answer))))
 def palindrome_partitioning(rng, level):
     while True:
         alphabet = rng.sample("abcdefghijklmnopqrstuvwxyz", rng.randint(2, 3))
@@ -243,7 +242,7 @@ ANAGRAMS = (
 
 
 @task("group_anagrams", "RG", "test", "string",
-      exact(lambda answer: sorted(sorted(group) for group in matrix_of(text)(answer))))
+      exact(lambda answer: sorted(tuple(sorted(group)) for group in matrix_of(text)(answer))))
 def group_anagrams(rng, level):
     count, groups = grow(level, 6, 20), []
     if level < 3:

@@ -10,18 +10,23 @@ tasks that a careful reader solves without a computer the worked solution:
         return Draft(f"What is {a} times {b}?\\nAnswer format: a whole number.",
                      program=f"print({a} * {b})", answer=str(a * b))
 
-An answer is text from a language model: anything at all. Parsers turn it into a value or raise `ValueError`;
-`exact(parser)` compares values, checkers replay plans or test constraints. Nothing is ever evaluated: numbers
-are matched with ASCII patterns, expressions are walked as syntax trees with exact fractions, and `Task.check`
-turns every failure into False. Conventions (format line last, one right answer unless there is a checker,
-seeded by name, level and seed, never by hash order) are tested for all tasks at once.
+An answer is text from a language model: anything at all. What models put around an answer (bold, quotes,
+brackets, a full stop ..) is taken off in one place, `unwrapped`, layer by layer: an answer is right if it is
+right as it stands or without its outer layers. Parsers turn a reading into a value or raise `ValueError`;
+`exact(parser)` compares values, `rounded(places)` allows half a unit of the last digit that was asked for,
+checkers replay plans or test constraints. Nothing is ever evaluated: numbers are matched with ASCII patterns,
+expressions are walked as syntax trees with exact fractions, and `Task.check` turns every failure into False.
+Conventions (format line last, one right answer unless there is a checker, seeded by name, level and seed,
+never by hash order) are tested for all tasks at once, and `tools/verdicts.py` tries harmless and harmful
+changes of right answers on all of them.
 """
 import ast
 import inspect
 import json
+import operator
 import random
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -92,8 +97,14 @@ class Task:
         """Is this answer right? Total: False for anything unreadable, over-long or missing; never raises."""
         if not isinstance(answer, str) or not answer.strip() or len(answer) > MAX_ANSWER:
             return False
+        options = lettered(question.prompt)
+        return any(self.reads_right(question.data, as_letter(reading, options))
+                   for reading in unwrapped(answer))
+
+    def reads_right(self, data: dict, reading: str) -> bool:
+        """The check of one reading of an answer; what cannot be read is wrong."""
         try:
-            return bool(self.verify(question.data, answer))
+            return bool(self.verify(data, reading))
         except (ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError, SyntaxError,
                 RecursionError, MemoryError):
             return False
@@ -128,7 +139,75 @@ def grow(level: int, low: int, high: int) -> int:
     return round(low + (high - low) * (level - 1) / 4)
 
 
-# ----------------------------------------------------------------------- parsers: text -> value or ValueError
+# --------------------------------------------------------------- the answer itself, and what is put around it
+PLAIN_SIGNS = str.maketrans({"−": "-", "–": "-", "→": "->", "’": "'", "‘": "'", "“": '"', "”": '"',
+                             "\u00a0": " "})
+LAYERS = 6  # so many are taken off at most
+WRAPPERS = [("**", "**"), ("__", "__"), ("$$", "$$"), ("$", "$"), ("`", "`"), ('"', '"'), ("'", "'"),
+            ("\\(", "\\)"), ("\\[", "\\]"), ("\\boxed{", "}"), ("\\text{", "}"), ("(", ")"), ("[", "]"),
+            ("{", "}")]
+_FENCE = re.compile(r"```(?:[a-z]*\n)?(.*?)```", re.DOTALL)
+_ANNOUNCED = re.compile(r"(?:the )?(?:final )?answer(?: is|:| =)\s*(.+)", re.DOTALL | re.IGNORECASE)
+
+
+def encloses(left: str, right: str, answer: str) -> bool:
+    """Does this pair of signs stand around the whole answer (and not around its first and last item)?"""
+    inside = answer[len(left):len(answer) - len(right)]
+    if f"{left}{inside}{right}" != answer:
+        return False
+    if left == right:
+        return inside != "" and left not in inside
+    depth = 0
+    for sign in re.findall(f"[{re.escape(left[-1] + right[-1])}]", inside):
+        depth += 1 if sign == left[-1] else -1
+        if depth < 0:
+            return False
+    return depth == 0
+
+
+def peeled(answer: str) -> str:
+    """The answer without its outermost layer, if it has one."""
+    if len(answer) > 1 and answer[-1] == "." != answer[-2]:
+        return answer[:-1].rstrip()
+    for pattern in (_FENCE, _ANNOUNCED):
+        if (found := pattern.fullmatch(answer)):
+            return found[1].strip()
+    pair = next((pair for pair in WRAPPERS if encloses(*pair, answer)), ("", ""))
+    return answer[len(pair[0]):len(answer) - len(pair[1])].strip()
+
+
+def unwrapped(answer: str) -> Iterator[str]:
+    """The answer as it stands, then without one layer after another of what models put around an answer."""
+    reading, before = answer.translate(PLAIN_SIGNS).strip(), None
+    for _ in range(LAYERS + 1):
+        if reading != before:
+            yield reading
+        reading, before = peeled(reading), reading
+
+
+def bare(answer: str) -> str:
+    """The answer without any layer."""
+    return list(unwrapped(answer))[-1]
+
+
+def lettered(prompt: str) -> dict[str, str]:
+    """The options of a multiple choice question: letter -> text."""
+    return dict(re.findall(r"^\(([A-Z])\) (.+)$", prompt, re.MULTILINE))
+
+
+def as_letter(answer: str, options: dict[str, str]) -> str:
+    """'(B) plum', 'B: plum' or 'plum' -> 'B' if plum is the text of option B; else the answer as it is."""
+    def words(option: str) -> str:
+        return text(re.sub(r"[*`\"']", "", option).strip().removesuffix("."))
+
+    found = re.fullmatch(r"\W*(?:option\s+)?([a-z])[]).:]+(.+)", answer, re.IGNORECASE | re.DOTALL)
+    if found and words(found[2]) == words(options.get(found[1].upper(), "")):
+        return found[1]
+    return next((letter for letter, option in options.items() if words(option) == words(answer)), answer)
+
+
+# ---------------------------------------------------------------- parsers: one reading -> value or ValueError
+# A parser's `kind` says what sort of answer it reads: tools/verdicts.py varies answers by their kind.
 NUMBER_WORDS = {word: value for value, word in enumerate(
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
     "seventeen eighteen nineteen twenty twenty-one twenty-two twenty-three twenty-four twenty-five "
@@ -138,23 +217,22 @@ _INTEGER = re.compile(r"[+-]?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.0*)?")
 _DECIMAL = re.compile(r"[+-]?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)?(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,3})?")
 
 
-def unwrapped(answer: str) -> str:
-    """Without what models put around an answer: spaces, one pair of quotes or back-ticks, a full stop."""
-    answer = answer.strip()
-    if len(answer) > 1 and answer[-1] == "." and answer[-2] != ".":
-        answer = answer[:-1].rstrip()
-    for quote in ("```", "`", '"', "'", "**", "$"):
-        if len(answer) > 2 * len(quote) and answer.startswith(quote) and answer.endswith(quote):
-            return answer[len(quote):-len(quote)].strip()
-    return answer
+def of_kind(kind: str):
+    """Mark a parser with the sort of answer that it reads."""
+    def mark(parser):
+        parser.kind = kind
+        return parser
+    return mark
 
 
+@of_kind("words")
 def text(answer: str) -> str:
     """Words: case and inner spacing do not count; yes/true and no/false are the same."""
-    words = " ".join(unwrapped(answer).casefold().split())
+    words = " ".join(answer.casefold().split())
     return SAME_WORDS.get(words, words)
 
 
+@of_kind("string")
 def string(answer: str) -> str:
     """A string whose every character counts; only outer spaces and one pair of quotes go."""
     answer = answer.strip()
@@ -162,10 +240,12 @@ def string(answer: str) -> str:
 
 
 def value_part(answer: str) -> str:
-    """'x = 5' -> '5' (one short name in front of one equals sign)."""
-    return re.sub(r"^\s*[A-Za-z]\w{0,9}\s*=(?!=)", "", unwrapped(answer)).strip()
+    r"""'x = 5', 'F(x) = 5' -> '5' (one short name in front of one equals sign); \frac{1}{2} -> 1/2."""
+    answer = re.sub(r"^\s*[A-Za-z]\w{0,9}(?:\(\w\))?\s*=(?!=)", "", answer).strip()
+    return re.sub(r"\\[dt]?frac\s*\{([\w.-]+)\}\s*\{([\w.]+)\}", r"\1/\2", answer)
 
 
+@of_kind("integer")
 def integer(answer: str) -> int:
     """-12, 1,234, +5, 7.0, x = 3, or a number word up to thirty."""
     answer = value_part(answer)
@@ -177,10 +257,10 @@ def integer(answer: str) -> int:
     return int(answer.split(".")[0].replace(",", ""))
 
 
+@of_kind("number")
 def rational(answer: str) -> Fraction:
-    """An integer, a decimal, e-notation or a/b, as an exact fraction."""
-    answer = value_part(answer)
-    parts = answer.split("/")
+    """An integer, a decimal, e-notation, dollars or a/b, as an exact fraction."""
+    parts = value_part(answer).removeprefix("$").split("/")
     if len(parts) > 2:
         raise ValueError("more than one fraction bar")
     values = []
@@ -192,60 +272,60 @@ def rational(answer: str) -> Fraction:
     return values[0] / values[1] if len(values) == 2 else values[0]
 
 
+@of_kind("choice")
 def choice(answer: str) -> str:
-    """(B), B, b), option B, (B) some text -> 'B'."""
-    found = re.fullmatch(r"(?:option\s+|answer\s+)?(?:\(([a-z])\)(?:\s.*)?|([a-z])(?:[).:](?:\s.*)?)?)",
-                         unwrapped(answer), re.IGNORECASE | re.DOTALL)
+    """B, (B), b), option B -> 'B'. Nothing may follow; `as_letter` has read the text of the option."""
+    found = re.fullmatch(r"(?:option\s+)?\(?([a-z])\)?[.:]?", answer, re.IGNORECASE)
     if not found:
         raise ValueError("not a choice letter")
-    return (found[1] or found[2]).upper()
+    return found[1].upper()
 
 
+@of_kind("list")
 def pieces(answer: str) -> list[str]:
-    """The items of a list as text: an outer pair of brackets dropped, split on commas, else on blanks."""
-    answer = unwrapped(answer)
-    if answer[:1] + answer[-1:] in ("[]", "()", "{}"):
-        answer = answer[1:-1].strip()
-    if not answer:
-        return []
-    items = answer.split(",") if "," in answer else re.split(r"\s+", answer)
-    return [string(item) for item in items]
+    """The items of a list as text: split on commas, else on blanks."""
+    return [string(item) for item in (answer.split(",") if "," in answer else answer.split())]
 
 
 def list_of(item: Callable[[str], Any]) -> Callable[[str], list]:
     """Parser of a list whose items `item` reads; order counts."""
-    return lambda answer: [item(piece) for piece in pieces(answer)]
+    return of_kind("list")(lambda answer: [item(piece) for piece in pieces(answer)])
+
+
+def steps_of(answer: str) -> list[str]:
+    """The steps of a plan as text: split on line ends, commas and semicolons; numbers and bullets dropped."""
+    steps = [string(step) for step in re.split(r"[\n,;]", answer) if step.strip()]
+    return [re.sub(r"^(?:[0-9]{1,3}[.):]|[-*•])\s*", "", step).strip().removesuffix(".") for step in steps]
 
 
 def mapping(answer: str) -> dict[str, str]:
     """'A=1, B=2', 'A: 1' line by line, or a JSON object of such: key -> value as text; no key twice."""
-    parts = [part.strip() for part in re.split(r"[,;\n]", unwrapped(answer).strip("{}")) if part.strip()]
-    pairs = [[string(side) for side in re.split(r"[=:]", part)] for part in parts]
+    parts = [part.strip() for part in re.split(r"[,;\n]", answer) if part.strip()]
+    pairs = [[string(side) for side in re.split(r"=|->|:", part)] for part in parts]
     if len(dict(pairs)) != len(pairs):
         raise ValueError("a key stands twice")
     return dict(pairs)
 
 
 def rows(answer: str) -> list[str]:
-    """The rows of a matrix as text: split at line ends, ';' or '],[', all brackets dropped."""
-    answer = unwrapped(answer)
+    """The rows of a grid as text: split at '],[', else at ';', else at line ends; all brackets dropped."""
     if any(answer.count(left) != answer.count(right) for left, right in ("[]", "()", "{}")):
         raise ValueError("brackets that do not pair up")
-    lines = re.split(r"\n|;|\]\s*,\s*\[", answer)
-    lines = [re.sub(r"[\[\](){}]", " ", line).strip().rstrip(",").strip() for line in lines]
-    return [line for line in lines if line]
+    brackets = (r"\]\s*,?\s*\[", r"\)\s*,?\s*\(")
+    between = next((sign for sign in (*brackets, ";") if re.search(sign, answer)), "\n")
+    lines = [re.sub(r"[\[\](){}]", " ", line).strip(", \n\t") for line in re.split(between, answer)]
+    return lines if between in brackets else list(filter(None, lines))
 
 
 def matrix_of(item: Callable[[str], Any]) -> Callable[[str], list[list]]:
-    """Parser of a matrix: rows as in `rows`, entries split on commas or spaces; the shape counts."""
-    def parse(answer: str) -> list[list]:
-        return [[item(string(entry)) for entry in re.split(r"\s*,\s*|\s+", line)] for line in rows(answer)]
-    return parse
+    """Parser of a grid: rows as in `rows`, entries split on commas or spaces."""
+    return of_kind("grid")(lambda answer: [
+        [item(string(entry)) for entry in re.split(r"\s*,\s*|\s+", line)] for line in rows(answer)])
 
 
 def flat_of(item: Callable[[str], Any]) -> Callable[[str], list]:
-    """Parser of a matrix read row by row: the entries count, line ends and brackets do not."""
-    return lambda answer: [entry for row in matrix_of(item)(answer) for entry in row]
+    """Parser of a grid read row by row: the entries count, line ends and brackets do not."""
+    return of_kind("list")(lambda answer: [entry for row in matrix_of(item)(answer) for entry in row])
 
 
 def cells(answer: str) -> list[tuple[int, int]]:
@@ -257,14 +337,37 @@ def cells(answer: str) -> list[tuple[int, int]]:
     return list(zip(numbers[::2], numbers[1::2]))
 
 
+@of_kind("symbols")
 def symbols(answer: str) -> list[str]:
-    """The symbols of a grid, row by row; commas, white space, quotes and brackets do not count."""
-    return list(re.sub(r"[\s,;\[\](){}\"'`]", "", answer))
+    """Symbols one after the other; commas, white space, quotes and brackets do not count."""
+    return list(re.sub(r"[\s,;|\[\](){}\"'`]", "", answer))
+
+
+@of_kind("grid")
+def symbol_rows(answer: str) -> list[list[str]]:
+    """A grid of single symbols: separators do not count, the shape does."""
+    return [symbols(row) for row in rows(answer)]
+
+
+def folded(grid: list[list], width: int) -> list[list]:
+    """A grid that stands on one line, cut into rows of this width; any other grid as it is."""
+    if len(grid) != 1:
+        return grid
+    return [grid[0][start:start + width] for start in range(0, len(grid[0]), width)]
+
+
+def with_givens(answer: str, puzzle: list[list], blank: Any) -> list[list[str]]:
+    """A square board like the puzzle that keeps the symbols given there; ValueError for any other."""
+    size = len(puzzle)
+    grid = folded(symbol_rows(answer), size)
+    kept = (given in (blank, entry) for row, line in zip(puzzle, grid) for given, entry in zip(row, line))
+    if [len(row) for row in grid] != [size] * size or not all(kept):
+        raise ValueError("not a board of this size with the symbols that were given")
+    return grid
 
 
 def literal(answer: str) -> Any:
     """A JSON value, or the same written as a python literal (data only, never code)."""
-    answer = unwrapped(answer)
     try:
         return json.loads(answer)
     except ValueError:
@@ -272,40 +375,33 @@ def literal(answer: str) -> Any:
 
 
 def python_signs(answer: str) -> str:
-    """An expression with the signs of print (times, divided by, minus, ^) turned into python's."""
-    return answer.translate(str.maketrans({"×": "*", "·": "*", "÷": "/", "−": "-", "^": "**"})).strip()
+    """An expression with the signs of print (times, divided by, ^) turned into python's."""
+    for sign in (r"\times", r"\cdot"):
+        answer = answer.replace(sign, "*")
+    return answer.translate(str.maketrans({"×": "*", "·": "*", "÷": "/", "^": "**"})).strip()
 
 
-def expression(answer: str, variables: dict[str, Fraction] | None = None, powers: bool = False
-               ) -> tuple[Fraction, list[int]]:
+def expression(answer: str) -> tuple[Fraction, list[int]]:
     """Value of an arithmetic expression, and the integers written in it from left to right.
 
-    Allowed: integers, + - * / and parentheses, the given variables, and with `powers` also ** with an
-    exponent from 0 to 50. The signs x-times, divided-by and ^ are mapped; '= 24' at the end is dropped.
-    Exact fractions; ValueError or ZeroDivisionError for anything else. Nothing is evaluated as python.
+    Allowed: integers, + - * / and parentheses; the signs x-times and divided-by are mapped; behind an equals
+    sign may stand the value and nothing else. Exact fractions; ValueError or ZeroDivisionError for anything
+    else. Nothing is evaluated as python.
     """
-    source = python_signs(unwrapped(answer).split("=")[0])
-    if len(source) > 1_000:
-        raise ValueError("too long for an expression")
+    source, *tail = python_signs(answer).split("=")
+    if not re.fullmatch(r"[-+*/()0-9\s]{1,1000}", source) or "**" in source or "//" in source:
+        raise ValueError("only numbers, + - * / and parentheses")
     numbers: list[int] = []
 
     def walk(node) -> Fraction:
         match node:
-            case ast.Constant(value=int() as number) if not isinstance(number, bool):
+            case ast.Constant(value=number):
                 numbers.append(number)
                 return Fraction(number)
-            case ast.Name(id=name) if variables and name in variables:
-                return Fraction(variables[name])
             case ast.UnaryOp(op=ast.USub(), operand=inner):
                 return -walk(inner)
             case ast.UnaryOp(op=ast.UAdd(), operand=inner):
                 return walk(inner)
-            case ast.BinOp(left=left, op=ast.Pow(), right=right) if powers:
-                base, exponent = walk(left), walk(right)
-                size = max(abs(base.numerator), base.denominator)
-                if exponent.denominator != 1 or not 0 <= exponent <= 50 or size > 10**6:
-                    raise ValueError("power out of range")
-                return base ** int(exponent)
             case ast.BinOp(left=left, op=op, right=right):
                 left, right = walk(left), walk(right)
                 match op:
@@ -313,36 +409,42 @@ def expression(answer: str, variables: dict[str, Fraction] | None = None, powers
                     case ast.Sub(): return left - right
                     case ast.Mult(): return left * right
                     case ast.Div(): return left / right
-        raise ValueError("only numbers, + - * / and parentheses")
+        raise ValueError("not an arithmetic expression")
 
-    return walk(ast.parse(source, mode="eval").body), numbers
+    result = walk(ast.parse(" ".join(source.split()), mode="eval").body)
+    if any(tail) and [rational(side) for side in tail] != [result]:
+        raise ValueError("this is not equal")
+    return result, numbers
 
 
 # ----------------------------------------------------------------------------- checks: (data, answer) -> bool
+def agree(found: Any, truth: Any, equal: Callable[[Any, Any], bool] = operator.eq) -> bool:
+    """Are two values equal, or two lists or grids entry by entry? A grid may stand on one line."""
+    if not isinstance(truth, list) or not isinstance(found, list):
+        return not isinstance(found, list) and equal(found, truth)
+    if truth and found and isinstance(truth[0], list) and isinstance(found[0], list):
+        found = folded(found, len(truth[0]))
+    return len(found) == len(truth) and all(agree(a, b, equal) for a, b in zip(found, truth))
+
+
 def exact(parser: Callable[[str], Any]) -> Callable[[dict, str], bool]:
     """Right iff the parser reads the same value from the answer as from `data["answer"]`."""
-    return lambda data, answer: parser(answer) == parser(data["answer"])
-
-
-def near(tolerance: float, relative: bool = False) -> Callable[[dict, str], bool]:
-    """Right iff the number lies within the tolerance of `data["answer"]`."""
     def check(data: dict, answer: str) -> bool:
-        truth, found = rational(data["answer"]), rational(answer)
-        return abs(found - truth) <= Fraction(tolerance) * (abs(truth) if relative else 1)
-    return check
+        return agree(parser(answer), parser(bare(data["answer"])))
+    return of_kind(getattr(parser, "kind", "own"))(check)
 
 
-def near_all(tolerance: float, parser: Callable[[str], list] | None = None) -> Callable[[dict, str], bool]:
-    """Right iff lists (or matrices) of numbers agree in shape and in every entry within the tolerance."""
-    parser = parser or list_of(rational)
+def within(found: Fraction, truth: Fraction, unit: Fraction) -> bool:
+    """The one rule for tolerances: exact where the truth is a multiple of the unit, else half a unit."""
+    return found == truth if truth % unit == 0 else abs(found - truth) <= unit / 2
 
-    def agree(truth, found) -> bool:
-        if isinstance(truth, list) != isinstance(found, list):
-            return False
-        if isinstance(truth, list):
-            return len(truth) == len(found) and all(map(agree, truth, found))
-        return abs(truth - found) <= Fraction(tolerance)
-    return lambda data, answer: agree(parser(data["answer"]), parser(answer))
+
+def rounded(places: int, parser: Callable[[str], Any] = rational) -> Callable[[dict, str], bool]:
+    """Right iff every number is `data["exact"]` (unrounded, as text) up to half a unit of the last place."""
+    def check(data: dict, answer: str) -> bool:
+        return agree(parser(answer), parser(data["exact"]), lambda found, truth: within(
+            found, truth, Fraction(1, 10 ** places)))
+    return of_kind(getattr(parser, "kind", "own"))(check)
 
 
 # -------------------------------------------------------------------------------------------- shared material

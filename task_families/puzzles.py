@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from fractions import Fraction
 from typing import Any
 
-from task_families.kit import expression, symbols
+from task_families.kit import expression, with_givens
 
 
 # ------------------------------------------------------------------------------------------- grids and search
@@ -155,15 +155,12 @@ def sudoku(rng: random.Random, size: int, blanks: int) -> list[list[int]]:
 
 def sudoku_ok(data: dict, answer: str) -> bool:
     """Verifier with `data["puzzle"]`: rows, columns and boxes complete, the given digits kept."""
-    puzzle, digits = data["puzzle"], symbols(answer)
-    size, box = len(puzzle), 2 if len(puzzle) == 4 else 3
-    if len(digits) != size * size or any(digit not in "123456789"[:size] for digit in digits):
-        return False
-    grid = [digits[start:start + size] for start in range(0, size * size, size)]
+    grid = with_givens(answer, [list(map(str, row)) for row in data["puzzle"]], "0")
+    size, box = len(grid), 2 if len(grid) == 4 else 3
     boxes = [[grid[r + i][c + j] for i in range(box) for j in range(box)]
              for r in range(0, size, box) for c in range(0, size, box)]
-    return is_latin(grid) and all(len(set(entries)) == size for entries in boxes) and all(
-        given in (0, int(digit)) for row, found in zip(puzzle, grid) for given, digit in zip(row, found))
+    return (is_latin(grid) and {digit for row in grid for digit in row} == set("123456789"[:size])
+            and all(len(set(entries)) == size for entries in boxes))
 
 
 def sudoku_program(puzzle: list[list[int]]) -> str:

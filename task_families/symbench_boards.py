@@ -15,10 +15,13 @@ from task_families.kit import (
     list_of,
     listing,
     literal,
-    near_all,
+    matrix_of,
     rational,
+    rounded,
+    steps_of,
     symbols,
     task,
+    with_givens,
 )
 from task_families.puzzles import (
     BFS_CODE,
@@ -62,13 +65,13 @@ def eight_queens(rng, level):
         data={"placed": placed, "forbidden": forbidden})
 
 
-@task("pooling", "SymBench", "train", "math", near_all(0.01, flat_of(rational)))
+@task("pooling", "SymBench", "train", "math", rounded(2, flat_of(rational)))
 def pooling(rng, level):
     n = grow(level, 3, 6)
     size, average = rng.randint(2, min(3, n - 1)), rng.random() < 0.5
     matrix = [[rng.randint(-10, 20) for _ in range(n)] for _ in range(n)]
-    pooled = [round(float(entry), 2) if average else int(entry)
-              for row in pool(matrix, size, 1, average) for entry in row]
+    entries = [entry for row in pool(matrix, size, 1, average) for entry in row]
+    pooled = [round(float(entry), 2) if average else int(entry) for entry in entries]
     return Draft(
         f"A {size} x {size} window slides over this {n} x {n} matrix with stride 1, so the windows overlap:\n"
         f"{grid_text(matrix)}\nFor every place where the window lies wholly inside, "
@@ -77,7 +80,8 @@ def pooling(rng, level):
         + " List the results row by row.\nAnswer format: numbers separated by commas.",
         program=pool_program(matrix, size, 1, average)
         + '\nprint(", ".join(str(x) for row in pooled for x in row))',
-        answer=", ".join(map(str, pooled)))
+        answer=", ".join(map(str, pooled)),
+        data={"exact": ", ".join(map(str, entries))})
 
 
 def reversi_flips(board, piece, row, column):
@@ -123,9 +127,10 @@ def reversi(rng, level):
     moves = moves[before:]
     shown = "; ".join(f"{piece} at ({r}, {c})" for piece, r, c in moves)
     return Draft(
-        f"Reversi on a {n} x {n} board: 0 is a black piece, 1 a white one, * an empty square. A new piece "
-        "flips every unbroken straight run of enemy pieces (all eight directions) between it and another "
-        f"piece of its own colour.\n{grid_text(boards[before])}\nNow these pieces are put down, one after "
+        f"Reversi on {'an' if n == 8 else 'a'} {n} x {n} board: 0 is a black piece, 1 a white one, * an "
+        "empty square. A new piece flips every unbroken straight run of enemy pieces (all eight directions) "
+        f"between it and another piece of its own colour.\n{grid_text(boards[before])}\n"
+        "Now these pieces are put down, one after "
         f"the other, as (row, column) counted from 1 at the top left: {shown}. What does the board look like "
         f"then?\nAnswer format: the {n * n} symbols row by row, separated by commas.",
         program=f"""
@@ -191,7 +196,7 @@ def play_2048(grid, row, column, moves):
     return grid
 
 
-@task("game_2048", "SymBench", "test", "code", exact(flat_of(integer)))
+@task("game_2048", "SymBench", "test", "code", exact(matrix_of(integer)))
 def game_2048(rng, level):
     n = grow(level, 2, 5)
     final = grid = None
@@ -373,13 +378,10 @@ def logic_puzzle(rng, level):
 
 
 def letter_square_ok(data, answer):
-    givens, found = data["grid"], symbols(answer.casefold())
-    n = len(givens)
-    grid = [found[start:start + n] for start in range(0, n * n, n)]
-    return (len(found) == n * n and set(found) == set("abcdefg"[:n]) and is_latin(grid)
-            and len({grid[r][n - 1 - r] for r in range(n)}) == 1
-            and all(given in ("", letter) for row, line in zip(givens, grid)
-                    for given, letter in zip(row, line)))
+    n = len(data["grid"])
+    grid = with_givens(answer.casefold(), data["grid"], "")
+    return ({letter for row in grid for letter in row} == set("abcdefg"[:n]) and is_latin(grid)
+            and len({grid[r][n - 1 - r] for r in range(n)}) == 1)
 
 
 @task("letter_logic_diagram", "SymBench", "train", "logic", letter_square_ok)
@@ -600,10 +602,10 @@ def boxlift(rng, level):
 
 def blocks_ok(data, answer):
     stacks = [list(stack) for stack in data["start"]]
-    moves = [part.strip() for part in re.split(r"[\n,;]", answer.strip().rstrip(".")) if part.strip()]
+    moves = steps_of(answer)
     for move in moves:
-        found = re.fullmatch(r"(?:[0-9]{1,2}[.)]\s*)?move\s+(?:block\s+)?([A-Z])\s+from\s+"
-                             r"(?:stack\s*)?([0-9])\s+to\s+(?:stack\s*)?([0-9])\.?", move, re.IGNORECASE)
+        found = re.fullmatch(r"move\s+(?:block\s+)?([A-Z])\s+from\s+(?:stack\s*)?([0-9])\s+to\s+"
+                             r"(?:stack\s*)?([0-9])", move, re.IGNORECASE)
         source, target = int(found[2]) - 1, int(found[3]) - 1
         if source == target or min(source, target) < 0 or stacks[source].pop() != found[1].upper():
             return False

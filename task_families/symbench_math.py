@@ -9,7 +9,7 @@ from collections import Counter
 from fractions import Fraction
 from math import comb, factorial, isqrt, prod
 
-from task_families.kit import BOYS, GIRLS, WORDS, Draft, code, exact, near, rational, task
+from task_families.kit import BOYS, GIRLS, WORDS, Draft, code, exact, rational, task
 
 GSM, GEOMETRY, COUNTING = [], [], []
 
@@ -255,7 +255,7 @@ def average(rng, big, few, name):
         (days + 1) * goal - days * big)
 
 
-@task("gsm", "SymBench", "train", "math", near(0.01))
+@task("gsm", "SymBench", "train", "math", exact(rational))
 def gsm(rng, level):
     low, high = ((2, 20), (20, 200), (200, 5_000), (5_000, 90_000), (90_000, 9_999_999))[level - 1]
     draft = rng.choice(GSM)(rng, rng.randint(low, high), lambda: rng.randint(2, 4 + 3 * level),
@@ -807,7 +807,7 @@ def larger_die(rng, level):
         Fraction(sum(min(a - 1, second) for a in range(1, first + 1)), first * second))
 
 
-@task("math_counting_and_probability", "SymBench", "test", "math", near(1e-9))
+@task("math_counting_and_probability", "SymBench", "test", "math", exact(rational))
 def math_counting_and_probability(rng, level):
     draft = rng.choice(COUNTING)(rng, level)
     draft.prompt += "\nAnswer format: a whole number or an exact fraction such as 22/7."
