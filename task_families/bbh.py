@@ -96,7 +96,7 @@ def multistep_arithmetic_two(rng, level):
     formula = f" {rng.choice('+-*')} ".join(sides)
     return Draft(
         f"Calculate {formula}\nMultiplication comes before addition and subtraction.\n"
-        "Answer format: a whole number.",
+        "Answer format: an integer.",
         program=f"print({formula})",
         answer=str(expression(formula)[0]))
 
@@ -512,9 +512,9 @@ def temporal_sequences(rng, level):
 def word_sorting(rng, level):
     pool = words_of(level)
     if level >= 3:  # words that share first letters
-        initials = rng.sample("abcfgmprst", 6 - level)
+        initials = rng.sample("abcfgmprst" if level < 5 else "bcps", 6 - level)  # far more words than asked
         pool = [word for word in WORDS if word[0] in initials]
-    words = rng.sample(pool, min(grow(level, 5, 20), len(pool)))
+    words = rng.sample(pool, grow(level, 5, 20))
     while words == sorted(words):
         rng.shuffle(words)
     return Draft(

@@ -106,7 +106,7 @@ def intention_story(rng, level, truth):
     """A plan with a known side effect, wanted or not -> (story, reasoning, program)."""
     plan, goal, effect = rng.choice(INTENTIONS)
     (act, acted), (would, happened) = both_forms(plan), both_forms(effect)
-    person, friend = rng.sample(NAMES, 2)
+    person, friend, other = rng.sample(NAMES, 3)
     subject = re.match(r"(.*?) (?=\S+/)", effect)[1]
     foreseen = f"that {subject} would{would[len(subject):]}"
     role = rng.choice(("goal", "means") if truth else ("not cared about", "regretted"))
@@ -117,7 +117,7 @@ def intention_story(rng, level, truth):
         "regretted": f"{person} was sorry about that, but did it all the same, only to {goal}."}[role]
     story = f"{person} had a plan: to {act}. {person} knew {foreseen}. {reason}"
     if level >= 3:
-        story += f" {friend} {rng.choice(('advised against it', 'liked the plan', 'never heard of it'))}."
+        story += f" {other} {rng.choice(('advised against it', 'liked the plan', 'never heard of it'))}."
     if level == 5:
         story += " A rule of the town forbade it."
     question = ("An effect counts as intended if it is wanted for its own sake or as a means to something "
@@ -162,8 +162,8 @@ def disambiguation_qa(rng, level):
     if level >= 3 and (kind != "verb" or level == 5):
         sentence = f"{rng.choice(LEADS)}, {sentence}"
     return Draft(
-        f"{capital(sentence)}.\nThe word '{pronoun}' means one of the two people named. Whom? Choose "
-        f"'ambiguous' if the sentence leaves it open.\n{lines}\n{LETTER}",
+        f"{capital(sentence)}.\nThe word '{pronoun}' means one of the two people named. Which one? "
+        f"Choose 'ambiguous' if the sentence leaves it open.\n{lines}\n{LETTER}",
         program=f"""
             can_be_meant = {fits}
             fitting = [person for person in can_be_meant if can_be_meant[person]]

@@ -68,7 +68,7 @@ HOLIDAYS = {"New Year's Day": (1, 1), "Valentine's Day": (2, 14), "Christmas Eve
 
 # ------------------------------------------------------------------------------------------ disambiguation_qa
 MEN = """
-    uncle brother king monk waiter actor prince grandfather father nephew duke landlord""".split()
+    uncle brother king monk prince grandfather father nephew duke grandson stepfather godfather""".split()
 WOMEN = """
     aunt sister queen nun waitress actress princess grandmother mother niece duchess landlady""".split()
 ROLES = """
@@ -288,8 +288,8 @@ OPPOSITES = rows("""
     leichte/light; lange/long | kurze/short; saubere/clean | schmutzige/dirty; breite/wide | schmale/narrow;
     leere/empty | volle/full; dicke/thick | dünne/thin; helle/bright | dunkle/dark""")
 PLAIN_ADJECTIVES = pairs("""
-    rote/red blaue/blue grüne/green gelbe/yellow runde/round eckige/square hölzerne/wooden bemalte/painted
-    eiserne/iron""")
+    rote/red blaue/blue grüne/green gelbe/yellow runde/round gestreifte/striped hölzerne/wooden
+    bemalte/painted eiserne/iron""")
 THINGS_MADE = pairs("""
     Kisten/boxes Tische/tables Bänke/benches Schränke/cupboards Türen/doors Boote/boats Körbe/baskets
     Rohre/pipes Bretter/boards Regale/shelves""")

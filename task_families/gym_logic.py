@@ -1,6 +1,7 @@
 """Reasoning-Gym tasks about logic, patterns and programs (names are the suite's, texts and code are ours)."""
 import re
 from collections import Counter
+from fractions import Fraction
 from itertools import product
 
 from task_families.kit import (
@@ -93,6 +94,33 @@ def continuations(terms):
     return found
 
 
+# What else a reader may think of: (terms needed before it starts, the next term from those before).
+SEQUENCE_RIVALS = [
+    *((2, lambda t, p=p, q=q: p * t[-1] + q * t[-2]) for p in range(-3, 4) for q in range(-3, 4)),
+    (2, lambda t: t[-1] * t[-2]), (2, lambda t: abs(t[-1] - t[-2])),
+    (3, lambda t: t[-1] + t[-2] + t[-3]),
+    (3, lambda t: 2 * t[-1] - t[-3]),  # the differences, or the terms up to a constant, as Fibonacci's
+    (3, lambda t: t[-1] * Fraction(t[-2], t[-3])),  # two factors in turn
+    (3, lambda t: t[-1] * (2 * Fraction(t[-1], t[-2]) - Fraction(t[-2], t[-3]))),  # factors that grow evenly
+    (4, lambda t: 4 * t[-1] - 6 * t[-2] + 4 * t[-3] - t[-4]),  # a polynomial of degree 3
+    (4, lambda t: t[-1] + t[-3] - t[-4]),  # three steps in turn
+    (4, lambda t: t[-2] * Fraction(t[-2], t[-4])),  # two geometric ones in turn
+    *((3, lambda t, m=m, odd=odd: t[-1] * m if len(t) % 2 == odd else t[-1] + t[-2] - t[-3])
+      for m in (-3, -2, -1, 2, 3, 4) for odd in (0, 1))]  # times m and plus c in turn
+
+
+def possible_terms(terms):
+    """The next terms by all rules and rivals that fit: more than one is too many."""
+    def fits(start, rule):
+        try:
+            return len(terms) > start + 1 and all(
+                rule(terms[:i]) == terms[i] for i in range(start, len(terms)))
+        except ZeroDivisionError:
+            return False
+
+    return continuations(terms) | {rule(terms) for start, rule in SEQUENCE_RIVALS if fits(start, rule)}
+
+
 def sequence(rng, kind, length, size):
     """`length` + 1 terms of a sequence of this kind, and how the last one comes about."""
     start, step = rng.randint(-size, size), rng.choice([n for n in range(-size, size + 1) if abs(n) > 1])
@@ -142,11 +170,11 @@ def number_sequence(rng, level):
         shown = {"arithmetic": 5, "geometric": 5, "quadratic": 5, "interleaved": 8}.get(
             kind, rng.randint(6, 7))
         terms, why = sequence(rng, kind, shown, grow(level, 9, 40))
-        if len(set(terms)) == len(terms) and continuations(terms[:-1]) == {terms[-1]}:
+        if len(set(terms)) == len(terms) and possible_terms(terms[:-1]) == {terms[-1]}:
             break
     return Draft(
         f"Which number comes next in this sequence? {', '.join(map(str, terms[:-1]))}\n"
-        "Answer format: a whole number.",
+        "Answer format: an integer.",
         program=f"""
             t = {terms[:-1]}
             d = [b - a for a, b in zip(t, t[1:])]
@@ -165,14 +193,48 @@ def number_sequence(rng, level):
         reasoning=f"{why} = {terms[-1]}.")
 
 
-# The pool of hidden rules as python; easy ones first. None: the rule does not apply to this list.
+# The pool of hidden rules as python; easy ones first.
 LIST_RULES = (
     "x[::-1]", "sorted(x)", "[x[0]]", "[x[-1]]", "[len(x)]", "[max(x)]", "[2 * v for v in x]", "[sum(x)]",
     "sorted(x, reverse=True)", "[x[2]]", "[v for v in x if v % 2 == 0]", "[x[0] + 1, x[-1] + 1]",
     *(f"[x.count({k})]" for k in range(2, 7)), "list(dict.fromkeys(x))", "[v + i for i, v in enumerate(x)]",
     "[2 * v - 4 for v in x]", "[a for a, b in zip(x, x[1:]) if b % 2 == 0]",
-    "[x[x[-1]]] if x[-1] < len(x) else None", "[sum({v for v in x if v < 30})]", "x")
+    "[max(x) - min(x)]", "[sum(x[::2])]", "x")
 LIST_FUNCTIONS = [eval(f"lambda x: {rule}") for rule in LIST_RULES]  # our own text, never an answer
+# What else a reader may think of: a question to which one of these gives another answer is drawn again.
+LIST_RIVALS = [eval(f"lambda x: {rule}") for rule in (
+    *(part for k in range(1, 6) for part in (f"x[:{k}]", f"x[{k}:]", f"x[-{k}:]", f"x[:-{k}]")),
+    *(f"x[{k}:{k + 1}]" for k in range(9)), *(f"x[-{k}:][:1]" for k in range(1, 9)), "x[::2]", "x[1::2]",
+    *(f"[x.count({k})]" for k in range(100)), "[x.count(x[0])]", "[x.count(x[-1])]", "[x.count(max(x))]",
+    "[x.count(min(x))]", "[max(map(x.count, x))]", "[len(set(x))]", "[len(x) - len(set(x))]", "[len(x) - 1]",
+    "[sum(set(x))]", "[min(x)]", "[sorted(x)[1]]", "[sorted(x)[-2]]", "[sorted(x)[len(x) // 2]]",
+    "sorted(set(x))", "sorted(set(x), reverse=True)", "list(dict.fromkeys(x[::-1]))",
+    "[v for v in x if x.count(v) == 1]", "[v for v in x if x.count(v) > 1]", "[max(x, key=x.count)]",
+    *(f"[sum({{v for v in x if v {sign} {k}}})]" for sign in "<>" for k in range(1, 100)),
+    *(f"[sum(v for v in x if v {sign} {k})]" for sign in "<>" for k in range(1, 100)),
+    *(f"[sum(v {sign} {k} for v in x)]" for sign in "<>" for k in range(1, 100)),
+    *(f"[v for v in x if v {sign} {k}]" for sign in "<>" for k in range(1, 100)),
+    *(f"[v for v in x if v % {m} == {k}]" for m in range(2, 10) for k in range(m)),
+    *(f"[sum(v % {m} == {k} for v in x)]" for m in range(2, 6) for k in range(m)),
+    *(f"[sum(v for v in x if v % 2 == {k})]" for k in (0, 1)), "[sum(x[1::2])]", "[x[0] + x[-1]]",
+    "[abs(x[0] - x[-1])]", "[x[0] - x[-1]]", "[x[-1] - x[0]]", "[x[0] + x[1]]", "[max(x) + min(x)]",
+    "[x.index(max(x))]", "[x.index(min(x))]", "[x[x[0] % len(x)]]", "[x[x[-1] % len(x)]]",
+    "[b for a, b in zip(x, x[1:]) if a % 2 == 0]", "[a for a, b in zip(x, x[1:]) if b > a]",
+    "[a for a, b in zip(x, x[1:]) if b < a]", "[b for a, b in zip(x, x[1:]) if b > a]",
+    "[v for v in x if v > x[0]]", "[v for v in x if v < x[0]]", "[v for v in x if v != x[0]]",
+    "[v for v in x if v != max(x)]", "[v for v in x if v != min(x)]", "[v - i for i, v in enumerate(x)]",
+    "[v * i for i, v in enumerate(x)]", "[v + i for i, v in enumerate(x, 1)]")]
+
+
+def possible_lists(examples, asked):
+    """What the rules and their rivals that fit all examples make of the list: more than one is too many."""
+    def fits(rule):
+        try:
+            return all(rule(x) == y for x, y in examples)
+        except (IndexError, ValueError):  # does not apply to every list
+            return False
+
+    return {tuple(rule(asked)) for rule in (*LIST_FUNCTIONS, *LIST_RIVALS) if fits(rule)}
 
 
 @task("list_functions", "RG", "train", "logic", exact(list_of(integer)))
@@ -184,8 +246,6 @@ def list_functions(rng, level):
             values[rng.randrange(len(values))] = rng.choice(values)  # rules about doubles need some
         if (found := re.search(r"count\((\d)\)", rule)):
             values = [int(found[1]) if rng.random() < 0.4 else value for value in values]
-        if "x[x[-1]]" in rule:
-            values[-1] = rng.randrange(len(values))
         return values
 
     while True:
@@ -193,9 +253,8 @@ def list_functions(rng, level):
         rule, apply = LIST_RULES[at], LIST_FUNCTIONS[at]
         lists = [draw() for _ in range(5)]
         *examples, asked = lists
-        fitting = [f for f in LIST_FUNCTIONS if all(f(x) == apply(x) for x in examples)]
-        if (all(f(asked) == apply(asked) for f in fitting) and asked not in (apply(asked), *examples)
-                and len({str(apply(x)) for x in lists}) > 2):
+        if (asked not in (apply(asked), *examples) and len({str(apply(x)) for x in lists}) > 2
+                and len(possible_lists([(x, apply(x)) for x in examples], asked)) == 1):
             break
     shown = "\n".join(f"{x} -> {apply(x)}" for x in examples)
     lines = "\n                ".join(f"lambda x: {rule}," for rule in LIST_RULES)
@@ -392,13 +451,13 @@ def random_formula(rng, names, nested, connectives=tuple(CONNECTIVES)):
 
 
 def roles(answer):
-    """'Ann is a knight, Bob: knave' -> the set of (person, role)."""
-    found = set()
+    """'Ann is a knight, Bob: knave' -> the pairs (person, role), sorted."""
+    found = []
     for part in re.split(r"\s*(?:,|;|\n|\band\b)\s*", text(answer.replace("\n", ","))):
         if part:
             person, role = re.fullmatch(r"(\w+)(?: is an? |\s*[:=]\s*(?:an? )?)(\w+)", part).groups()
-            found.add((person, role))
-    return found
+            found.append((person, role))
+    return sorted(found)
 
 
 @task("knights_knaves", "RG", "train", "logic", exact(roles))
@@ -604,8 +663,11 @@ def self_reference(rng, level):
             count += sum(claims) == true and (size == 4 or five == (claims[2] != claims[3]))
         if count == wanted:
             break
-    lines = [f"At least {a} of these statements are true.", f"At most {b} of these statements are false.",
-             f"Exactly {c} of these statements are true.", f"Exactly {d} of these statements are false."]
+    are = ("are", "is")
+    lines = [f"At least {a} of these statements {are[a == 1]} true.",
+             f"At most {b} of these statements {are[b == 1]} false.",
+             f"Exactly {c} of these statements {are[c == 1]} true.",
+             f"Exactly {d} of these statements {are[d == 1]} false."]
     claims = [f"true >= {a}", f"false <= {b}", f"true == {c}", f"false == {d}"]
     if size == 7:
         lines += ["Exactly one of statements 3 and 4 is true.", "The number of true statements is prime.",

@@ -105,7 +105,7 @@ def basic_arithmetic(rng, level):
             break
     return Draft(
         f"What is {written}? Multiplication and division go before addition and subtraction.\n"
-        "Answer format: a whole number.",
+        "Answer format: an integer.",
         program=f"print({written.replace('/', '//')})",
         answer=str(value))
 
@@ -385,8 +385,8 @@ def value_and_slope(answer, x, constant=0.0):
     """Value and derivative at x of an expression in x (dual numbers: every step carries its slope along)."""
     source = re.sub(r"\|([^|]*)\|", r"(abs(\1))", python_signs(value_part(answer)))
     source = re.sub(r"([0-9)])\s*(?=[a-zA-Z(])", r"\1*", source)  # 2x means 2*x
-    if len(source) > 1_000:
-        raise ValueError("too long for an expression")
+    if len(source) > 1_000 or "#" in source:  # behind that sign python reads nothing
+        raise ValueError("not an expression")
 
     def walk(node):
         match node:
@@ -432,11 +432,11 @@ def integral_ok(data, answer):
 
 def integral(integrand, program):
     """The draft that both kinds of integrals share."""
+    functions = " exp, log, sqrt, sin, cos may occur," * bool(re.search(r"[a-z]{2}|/\(", integrand))
     return Draft(
         f"Find an antiderivative (with respect to x, for x > 0) of {integrand}\n"
-        "Answer format: an expression in x with * for times and ** for powers; exp, log, sqrt, sin, cos "
-        "may occur, and "
-        "+ C is optional.",
+        f"Answer format: an expression in x with * for times and ** for powers;{functions} + C is "
+        "optional.",
         program=program,
         data={"integrand": integrand},
         recheck=f"""

@@ -625,7 +625,7 @@ def binary_alternation(rng, level):
         "How many swaps of two characters, which need not be neighbours, does it take at least to make "
         f"{''.join(bits)} alternate, so that no two neighbours are equal? If it is impossible, the answer is "
         "-1.\n"
-        "Answer format: a whole number.",
+        "Answer format: an integer.",
         program=f"""
             s = "{''.join(bits)}"
             best = []

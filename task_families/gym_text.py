@@ -30,15 +30,15 @@ from task_families.kit import (
 # ---------------------------------------------------------------------------------------- letters and strings
 @task("letter_counting", "RG", "train", "string", exact(integer))
 def letter_counting(rng, level):
-    words = rng.sample(words_of(level), grow(level, 1, 20))
-    while level == 1 and rng.random() < 0.5 and len(set(words[0])) == len(words[0]):  # not always one
-        words = rng.sample(words_of(level), 1)
-    repeated = [letter for letter in words[0] if words[0].count(letter) > 1]
-    letter = rng.choice(repeated or words[0])
+    words, letter, wanted = [], rng.choice("acenoprst"), rng.randrange(4)
+    while not words or level == 1 and " ".join(words).count(letter) != wanted:  # 0 to 3 equally often
+        words = rng.sample(words_of(level), grow(level, 2, 20))
+    if level > 1:
+        repeated = [letter for letter in words[0] if words[0].count(letter) > 1]
+        letter = rng.choice(repeated or words[0])
     passage = " ".join(words)
-    shown = passage if len(words) == 1 else f'"{passage}"'
     return Draft(
-        f"How many times does the letter {letter} occur in {shown}?\nAnswer format: a whole number.",
+        f'How many times does the letter {letter} occur in "{passage}"?\nAnswer format: a whole number.',
         program=f'text = "{passage}"\nprint(text.count("{letter}"))',
         answer=str(passage.count(letter)),
         recheck=f'print(sum(c == "{letter}" for c in "{passage}") == {{answer}})')
@@ -244,7 +244,7 @@ ANAGRAMS = (
 @task("group_anagrams", "RG", "test", "string",
       exact(lambda answer: sorted(tuple(sorted(group)) for group in matrix_of(text)(answer))))
 def group_anagrams(rng, level):
-    count, groups = grow(level, 6, 20), []
+    count, groups, kind = grow(level, 6, 20), [], "word" if level < 3 else "string"
     if level < 3:
         while sum(map(len, groups)) < count:
             group = rng.choice(ANAGRAMS).split()
@@ -260,10 +260,10 @@ def group_anagrams(rng, level):
     words = [word for group in groups for word in group]
     rng.shuffle(words)
     return Draft(
-        "Put these words into groups, so that words of the same letters (anagrams) are together: "
-        f"{', '.join(words)}\nA word "
+        f"Put these {kind}s into groups, so that {kind}s of the same letters (anagrams) are together: "
+        f"{', '.join(words)}\nA {kind} "
         "without a partner is a group of its own. The order does not matter.\nAnswer format: a list of "
-        "lists of words, such "
+        f"lists of {kind}s, such "
         'as [["arm", "ram"], ["oak"]].',
         program=f"""
             groups = {{}}
@@ -574,7 +574,7 @@ def zebra_puzzles(rng, level):
 
 
 # -------------------------------------------------------------------------------------------------- knowledge
-@task("letter_jumble", "RG", "train", "knowledge", exact(text), text_solvable=True)
+@task("letter_jumble", "RG", "train", "knowledge", exact(list_of(text)), text_solvable=True)
 def letter_jumble(rng, level):
     vocabulary = {}  # sorted letters: word
     for word in rng.sample(WORDS, grow(level, 15, 50)):

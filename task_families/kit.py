@@ -367,7 +367,9 @@ def with_givens(answer: str, puzzle: list[list], blank: Any) -> list[list[str]]:
 
 
 def literal(answer: str) -> Any:
-    """A JSON value, or the same written as a python literal (data only, never code)."""
+    """A JSON value, or the same written as a python literal (data only, never code or a comment)."""
+    if "#" in answer:
+        raise ValueError("not a value")
     try:
         return json.loads(answer)
     except ValueError:

@@ -76,12 +76,46 @@ BFS_CODE = inspect.cleandoc('''
 
 
 # ----------------------------------------------------------------------------------- Latin squares and sudoku
+def filled_square(rng: random.Random, size: int, groups: Callable[[int, int], tuple],
+                  fixed: dict[tuple[int, int], int] | None = None) -> list[list[int]]:
+    """A random square on 1..size with no number twice in a group; `groups(r, c)` names those of a cell.
+
+    Filled cell by cell (fewest candidates first) in random order and with steps back: not one square that is
+    shuffled again and again, whose structure could be learned instead of the rules.
+    """
+    fixed, used = fixed or {}, {}
+    for (r, c), number in fixed.items():
+        for group in groups(r, c):
+            used.setdefault(group, set()).add(number)
+
+    def free(cell: tuple[int, int]) -> list[int]:
+        taken = set().union(*(used.setdefault(group, set()) for group in groups(*cell)))
+        return [number for number in range(1, size + 1) if number not in taken]
+
+    def fill(blanks: list[tuple[int, int]]) -> dict | None:
+        if not blanks:
+            return {}
+        cell = min(blanks, key=lambda blank: len(free(blank)))
+        rest, candidates = [blank for blank in blanks if blank != cell], free(cell)
+        for number in rng.sample(candidates, len(candidates)):
+            for group in groups(*cell):
+                used[group].add(number)
+            if (found := fill(rest)) is not None:
+                return {**found, cell: number}
+            for group in groups(*cell):
+                used[group].remove(number)
+        return None
+
+    cells = [(r, c) for r in range(size) for c in range(size)]
+    square = {**fill([cell for cell in rng.sample(cells, len(cells)) if cell not in fixed]), **fixed}
+    return [[square[r, c] for c in range(size)] for r in range(size)]
+
+
 def latin_square(rng: random.Random, size: int, antidiagonal: bool = False) -> list[list[int]]:
-    """A random Latin square on 1..size (a cyclic one, shuffled), if asked with an anti-diagonal of equals."""
-    names, rows, columns = (rng.sample(range(size), size) for _ in range(3))
-    if antidiagonal:  # the column that meets row r on the anti-diagonal undoes the row's shift
-        columns = [-shift for shift in reversed(rows)]
-    return [[names[(r + c) % size] + 1 for c in columns] for r in rows]
+    """A random Latin square on 1..size, if asked with an anti-diagonal of equals."""
+    equal = rng.randint(1, size)
+    fixed = {(r, size - 1 - r): equal for r in range(size)} if antidiagonal else None
+    return filled_square(rng, size, lambda r, c: (("row", r), ("column", c)), fixed)
 
 
 def is_latin(square: list[list]) -> bool:
@@ -134,13 +168,7 @@ def sudoku_solutions(puzzle: list[list[int]], limit: int = 2) -> list[list[list[
 def sudoku(rng: random.Random, size: int, blanks: int) -> list[list[int]]:
     """A sudoku of side 4 or 9 with one solution and `blanks` blanks (0), or a few fewer if no more can go."""
     box = 2 if size == 4 else 3
-
-    def shuffled() -> list[int]:
-        bands = rng.sample(range(box), box)
-        return [band * box + line for band in bands for line in rng.sample(range(box), box)]
-
-    digits, rows, columns = rng.sample(range(1, size + 1), size), shuffled(), shuffled()
-    puzzle = [[digits[(r % box * box + r // box + c) % size] for c in columns] for r in rows]
+    puzzle = filled_square(rng, size, lambda r, c: (("row", r), ("column", c), ("box", r // box, c // box)))
     for cell in rng.sample(range(size * size), size * size):
         if blanks == 0:
             break

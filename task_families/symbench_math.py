@@ -141,7 +141,7 @@ def savings(rng, big, few, name):
     start = big + (-(big + months * monthly)) % share
     saved = start + months * monthly
     return problem(
-        f"{name} has {start} dollars and puts {monthly} dollars aside in each of {months} months. Then "
+        f"{name} has {start} dollars and adds another {monthly} dollars in each of {months} months. Then "
         f"{name} spends one {('half', 'third', 'quarter', 'fifth')[share - 2]} of all the money. How many "
         "dollars are left?",
         f"""
@@ -183,8 +183,8 @@ def tank(rng, big, few, name):
     inflow = leak + few()
     total = (inflow - leak) * minutes + big
     return problem(
-        f"An empty tank holds {total} litres. Every minute {inflow} litres flow in and {leak} litres leak "
-        f"out. How many litres are missing from the full tank after {minutes} minutes?",
+        f"A tank that can hold {total} litres is empty. Every minute {inflow} litres flow in and {leak} "
+        f"litres leak out. How many litres are missing from the full tank after {minutes} minutes?",
         f"""
             filled = ({inflow} - {leak}) * {minutes}
             print({total} - filled)""", big)

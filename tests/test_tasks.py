@@ -24,6 +24,8 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
 from runs import UserError
+from task_families.gym_logic import possible_lists, possible_terms
+from task_families.gym_spatial import possible_rows
 from task_families.kit import MAX_ANSWER, REGISTRY, Draft, exact, integer, task
 from tasks import LEVELS, TASKS, draw, extract_answer, held_out, select
 from tools import audit
@@ -300,6 +302,18 @@ def test_a_cube_may_be_solved_in_a_roundabout_way(solved):
     for question, printed in solved("rubiks_cube")[:5]:
         assert TASKS["rubiks_cube"].check(question, f"U2 U2 {printed} R R'")
         assert not TASKS["rubiks_cube"].check(question, f"{printed} R")
+
+
+# ----------------------------------------------------------------------------- questions with a second answer
+def test_rivals_of_a_rule_are_found():
+    block = [0, 0, 5, 5, 0, 0, 3, 0]
+    both = [([0, 4, 4, 0, 0, 0, 2, 0], [0, 4, 4, 0, 0, 0, 0, 0]), (block, [0, 0, 5, 5, 0, 0, 0, 0])]
+    asked = [0, 1, 0, 0, 7, 7, 7, 0]  # the first block, or the longest?
+    assert {(0, 1, 0, 0, 0, 0, 0, 0), (0, 0, 0, 0, 7, 7, 7, 0)} <= possible_rows(both, asked)
+    assert possible_rows([*both, (asked, [0, 0, 0, 0, 7, 7, 7, 0])], block) == {(0, 0, 5, 5, 0, 0, 0, 0)}
+    assert {(2,), (8,)} <= possible_lists([([4, 4, 1], [4]), ([6, 1, 2], [6])], [2, 5, 8])  # first, largest?
+    assert possible_terms([1, 2, 4, 8, 16]) == {32} and possible_terms([3, 6, 9, 12, 15]) == {18}
+    assert possible_terms([1, 2, 3, 5, 8, 13]) == {21} and len(possible_terms([2, 1, 3, 4, 7, 11])) == 1
 
 
 # ----------------------------------------------------------------------------------------- finding the answer
