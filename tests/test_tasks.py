@@ -29,6 +29,9 @@ from task_families.gym_spatial import possible_rows
 from task_families.kit import MAX_ANSWER, REGISTRY, Draft, exact, integer, task
 from tasks import LEVELS, TASKS, draw, extract_answer, held_out, select
 from tools import audit
+from tools.guessing import learned
+from tools.remarks import DIFFERS, FLAT, GUESSED
+from tools.verdicts import harmless, near_misses, wrong_verdicts
 
 SEEDS = 50
 HASHES = HERE / "questions.sha256"
@@ -114,6 +117,16 @@ def test_programs_are_right_and_corrupted_answers_wrong(name, solved):
             assert not task.check(question, printed.replace(digit[0], other, 1)), (question, printed)
         if (recheck := question.data["recheck"]):
             assert run(recheck.replace("{answer}", printed)).stdout.strip() == "True", (question, printed)
+
+
+@every_task
+def test_no_verdict_is_wrong(name, solved):
+    pairs = [(question, printed) for question, printed in solved(name) if question.seed == 0]
+    assert not list(wrong_verdicts(TASKS[name], pairs))
+    for question, printed in pairs:
+        others = [answer for _, answer in pairs]
+        assert len(set(harmless(TASKS[name], question, printed))) >= 8
+        assert len(set(near_misses(TASKS[name], question, printed, others))) >= 8
 
 
 @every_task
@@ -365,7 +378,9 @@ def lazy_task():
 def test_the_audit_finds_what_is_wrong(lazy_task, tmp_path, capsys):
     row, = audit.audit([lazy_task], 100, sandbox_run=run, quiet=True)
     assert row.distinct == 9 and 0.8 < row.oracle < 1 and row.copying == 1 and row.kind == "open"
-    assert [problem.split()[1] for problem in row.problems] == ["programs", "different", "lazy"]
+    assert row.learner is None and row.first_level == 9 and row.growth.startswith("flat")
+    assert [problem.split()[1] for problem in row.problems] == [
+        "programs", "different", "lazy", "different", "figure"]
     written = tmp_path / "TASKS.md"
     assert audit.main(2, str(written), "lazy", run) == 1
     assert "| lazy " in written.read_text() and "1 tasks fall short" in capsys.readouterr().out
@@ -377,6 +392,42 @@ def test_a_program_that_fails_in_the_sandbox_is_wrong():
     failing = SimpleNamespace(status="timeout", stdout="", stderr="", seconds=5.0)
     row, = audit.audit([TASKS["products"]], 2, levels=(1,), sandbox_run=lambda _: failing, quiet=True)
     assert row.oracle == 0 and len(row.problems) == 2
+
+
+def test_a_check_that_is_too_strict_or_too_kind_is_found():
+    question = TASKS["products"].question(0)
+
+    def found(verify):
+        task = SimpleNamespace(verify=verify, check=lambda question, answer: verify(question.data, answer))
+        return list(wrong_verdicts(task, [(question, question.data["answer"])]))
+
+    assert any("counts as wrong" in line for line in found(lambda data, answer: answer == data["answer"]))
+    assert any("counts as right" in line for line in found(lambda data, answer: data["answer"] in answer))
+
+
+def test_learners_find_what_gives_an_answer_away():
+    def question(number):
+        word = ("dark", "bright")[number % 2]
+        prompt = f"It was a {word} day, {number} of {number + 3}. Was it?\nAnswer format: Yes or No."
+        return SimpleNamespace(prompt=prompt)
+
+    def learner(answer):
+        pairs = [(question(number), answer(number)) for number in range(60)]
+        return learned(pairs[:40], pairs[40:])
+
+    assert learner(lambda number: "No Yes".split()[number % 2]) == 1     # the word gives it away
+    assert learner(lambda number: str(number + 4)) == 1                  # the second number, plus one
+    assert learner(lambda number: "ab"[number * number // 7 % 2]) < 0.9  # nothing does
+
+
+def test_steps_are_counted():
+    assert audit.steps("for i in range(10):\n    i += 1") == 21
+    assert audit.steps("while True:\n    pass") > audit.MOST_STEPS
+    assert audit.steps("print('quietly')") == 1
+
+
+def test_remarks_are_about_tasks_of_ours():
+    assert {*DIFFERS, *FLAT, *GUESSED} <= set(TASKS)
 
 
 def test_token_estimate():

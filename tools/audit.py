@@ -4,11 +4,16 @@
     python r1ci.py tasks --audit --write docs/TASKS.md  the same, and the table as a file
 
 Each question is drawn, its oracle program is run (in the sandbox, as a policy's program would be), and what
-it printed goes through the task's own check. Then three lazy guessers try the same questions without reading:
+it printed goes through the task's own check; of some questions the answer is also tried in harmless other
+forms and spoilt in many ways (`tools/verdicts.py`). Then lazy guessers try without reading:
 
     same answer   always the one answer that is right most often
     first option  always (A), in multiple choice
     copying       the first, the last or the largest number of the question, whichever does best
+    learner       the best of the cheap learners in `tools/guessing.py`, at level 1
+
+A figure must grow from level to level: the lines that the program executes, or the length of its answer or
+of the question. Tasks that may be guessed or stay flat on purpose stand with a reason in `tools/remarks.py`.
 
 Question lengths are given in characters and in tokens. The tokens are an estimate, because the audit runs
 without any model: text is cut as Qwen's tokenizer cuts it before its merges (words with the space before
@@ -18,21 +23,26 @@ them, digits one by one, runs of other signs), and a piece counts as one token f
 Time is processor time for drawing and checking, and what the sandbox measured for the program.
 """
 import contextlib
+import io
 import re
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from typing import Any
 
 from tqdm import tqdm
 
 from runs import UserError
 from task_families.kit import text as without_case
-from tasks import LEVELS, Question, Task, select
+from tasks import LEVELS, SEED_START, Question, Task, select
+from tools.guessing import learned
+from tools.remarks import DIFFERS, FLAT, GUESSED
+from tools.verdicts import wrong_verdicts
 
 SEEDS = 200
 DISTINCT = 200           # different questions that a task must have over 200 seeds and five levels
@@ -41,7 +51,12 @@ SLOW_CHECK = 0.05        # seconds: checking an honest answer
 YES_NO_LIMIT = 0.60      # the same answer every time, where there are only two
 CHOICE_LIMIT = 0.15      # the same above 1/k, where there are k options
 OPEN_LIMIT = 0.50        # any lazy guesser anywhere else
+LEARNER_LIMIT = 0.15     # a cheap learner above the share of the commonest answer, at level 1
 JUDGE_FROM = 500         # questions from which on guessers are judged: with fewer, luck decides
+FIRST_LEVEL = 5          # at level 1 so many times the seeds are drawn; half of them must be different
+VERDICT_SEEDS = 20       # questions of each level whose answer is varied
+STEP_SEEDS = 6           # programs of each level whose steps are counted, up to MOST_STEPS
+MOST_STEPS = 50_000
 
 _PIECES = re.compile(r"'(?:[sdmt]|ll|ve|re)|[^\r\n\w]?[^\W\d_]+|\d| ?[^\s\w]+[\r\n]*|_+|\s*[\r\n]+|\s+")
 
@@ -75,6 +90,10 @@ class Row:
     constant: float             # what the lazy guessers get
     first: float | None
     copying: float
+    first_level: int            # different questions at level 1
+    verdicts: list[str]         # wrong ones
+    learner: float | None       # what the best cheap learner gets at level 1
+    growth: str                 # what grows from level to level, or "flat"
     problems: list[str] = field(default_factory=list)
 
 
@@ -84,9 +103,57 @@ def numbers_in(question: Question) -> tuple[str, str, str] | None:
     return (found[0], found[-1], max(found, key=float)) if found else None
 
 
+def steps(program: str) -> int:
+    """The lines that a program (ours, so it needs no sandbox) executes, or MOST_STEPS if it is more."""
+    count = 0
+
+    def trace(frame, event, _):
+        nonlocal count
+        count += event == "line"
+        if count > MOST_STEPS:
+            raise TimeoutError
+        return trace
+
+    code = compile(program, "<program>", "exec")
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(TimeoutError):
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            exec(code, {"__name__": "__main__"})  # noqa: S102
+        finally:
+            sys.settrace(before)
+    return count
+
+
+def growth(task: Task, solved: dict[int, list[tuple[Question, str]]]) -> str:
+    """The first figure that grows with every level (its means), or 'flat' and the steps."""
+    figures = {
+        "steps": [mean(steps(task.oracle(question)) for question, _ in pairs[:STEP_SEEDS])
+                  for pairs in solved.values()],
+        "answer": [mean(len(answer) for _, answer in pairs) for pairs in solved.values()],
+        "question": [mean(len(question.prompt) for question, _ in pairs) for pairs in solved.values()]}
+    for name, values in figures.items():
+        if all(a < b for a, b in zip(values, values[1:])):
+            return f"{name} {' '.join(f'{value:.4g}' for value in values)}"
+    return f"flat: steps {' '.join(f'{value:.4g}' for value in figures['steps'])}"
+
+
+def first_level(task: Task, seeds: int) -> tuple[int, float | None, float]:
+    """Different questions at level 1; what the best learner gets there, and the commonest answer."""
+    train = [task.question(seed, 1) for seed in range(FIRST_LEVEL * seeds)]
+    seen = {question.prompt for question in train}
+    judged = [question for seed in range(2 * seeds)
+              if (question := task.question(SEED_START["eval"] + seed, 1)).prompt not in seen]
+    if not judged or train[0].data["answer"] is None:
+        return len(seen), None, 0.0
+    pairs = [[(question, question.data["answer"]) for question in questions] for questions in (train, judged)]
+    commonest = Counter(answer for _, answer in pairs[1]).most_common(1)[0][1] / len(judged)
+    return len(seen), learned(*pairs), commonest
+
+
 def audit_task(task: Task, questions: list[Question], draw_seconds: float, results: Iterable[Any]) -> Row:
     """One row from a task's questions and what the sandbox says about their programs, in the same order."""
-    answers, failures = [], []
+    answers, failures, solved = [], [], {}
     oracle_seconds = check_seconds = 0.0
     for question, result in zip(questions, results):
         printed = result.stdout.strip()
@@ -95,6 +162,7 @@ def audit_task(task: Task, questions: list[Question], draw_seconds: float, resul
         check_seconds = max(check_seconds, time.thread_time() - before)
         oracle_seconds = max(oracle_seconds, result.seconds)
         answers.append(question.data["answer"] or printed)
+        solved.setdefault(question.level, []).append((question, printed))
         if not correct:
             failures.append(f"level {question.level} seed {question.seed} ({result.status}): "
                             f"{printed[:40]!r}")
@@ -107,6 +175,10 @@ def audit_task(task: Task, questions: list[Question], draw_seconds: float, resul
     letters = all(re.fullmatch(r"\([A-Z]\)", answer) for answer in answers)
     kind = "choice" if letters else "yes/no" if len(set(map(without_case, answers))) <= 2 else "open"
     numbers = [numbers_in(question) for question in questions]
+    seeds = len(questions) // len(solved)
+    verdicts = [] if failures else [line for pairs in solved.values()
+                                    for line in wrong_verdicts(task, pairs[:VERDICT_SEEDS])]
+    different, learner, commonest = first_level(task, seeds)
     chars = [len(question.prompt) for question in questions]
     tokens = [estimate_tokens(question.prompt) for question in questions]
     row = Row(
@@ -116,12 +188,13 @@ def audit_task(task: Task, questions: list[Question], draw_seconds: float, resul
         draw_seconds=draw_seconds, oracle_seconds=oracle_seconds, check_seconds=check_seconds, kind=kind,
         constant=max(share([answer] * len(questions)) for answer in common),
         first=share(["(A)"] * len(questions)) if kind == "choice" else None,
-        copying=max(share([number and number[i] for number in numbers]) for i in range(3)))
+        copying=max(share([number and number[i] for number in numbers]) for i in range(3)),
+        first_level=different, verdicts=verdicts, learner=learner, growth=growth(task, solved))
     options = [len(re.findall(r"^\([A-Z]\) ", question.prompt, re.MULTILINE)) or 1 for question in questions]
     limit = (YES_NO_LIMIT if kind == "yes/no" else OPEN_LIMIT if kind == "open" else
              CHOICE_LIMIT + sum(1 / k for k in options) / len(options))
     needed = min(DISTINCT, DISTINCT * len(questions) // (SEEDS * len(LEVELS)))
-    guessed = max(row.constant, row.first or 0, row.copying)
+    guessed, enough = max(row.constant, row.first or 0, row.copying), row.questions >= JUDGE_FROM
     row.problems = [problem for problem, found in (
         (f"{len(failures)} programs fail, such as {failures[:1]}", failures),
         (f"{row.distinct} different questions, {needed} needed", row.distinct < needed),
@@ -129,7 +202,14 @@ def audit_task(task: Task, questions: list[Question], draw_seconds: float, resul
         (f"a program takes {oracle_seconds:.1f} s", oracle_seconds > SLOW),
         (f"a check takes {check_seconds:.2f} s", check_seconds > SLOW_CHECK),
         (f"a lazy guesser gets {guessed:.0%}, above {limit:.0%}",
-         guessed > limit and row.questions >= JUDGE_FROM),
+         guessed > limit and enough),
+        (f"{different} different questions at level 1, {FIRST_LEVEL * seeds // 2} needed",
+         different < FIRST_LEVEL * seeds // 2),
+        (f"{len(verdicts)} wrong verdicts, such as {verdicts[:1]}", verdicts),
+        (f"a learner gets {learner or 0:.0%} at level 1, the commonest answer {commonest:.0%}",
+         learner and learner > commonest + LEARNER_LIMIT and enough and task.name not in GUESSED),
+        (f"no figure grows with the level ({row.growth})",
+         row.growth.startswith("flat") and enough and task.name not in FLAT),
     ) if found]
     return row
 
@@ -175,18 +255,24 @@ def audit(tasks: Iterable[Task], seeds: int = SEEDS, levels: Iterable[int] = LEV
     return rows
 
 
-HEADER = ("task", "suite", "split", "ability", "words do", "distinct", "oracle", "chars", "tokens", "draw s",
-          "program s", "kind", "same answer", "first option", "copying")
+HEADER = ("task", "suite", "split", "ability", "words do", "distinct", "level 1", "oracle", "wrong verdicts",
+          "chars", "tokens", "draw s", "program s", "kind", "same answer", "first option", "copying",
+          "learner", "grows with the level", "differs from the benchmark")
 
 
 def cells(row: Row) -> list[str]:
     """The row as text, in the order of the header."""
     task = row.task
     return [task.name, task.suite, task.split, task.ability, "yes" if task.text_solvable else "",
-            str(row.distinct), f"{row.oracle:.0%}" if row.oracle in (0, 1) else f"{row.oracle:.1%}",
+            str(row.distinct), str(row.first_level),
+            f"{row.oracle:.0%}" if row.oracle in (0, 1) else f"{row.oracle:.1%}", str(len(row.verdicts)),
             *(f"{middle:.0f} / {most}" for middle, most in (row.chars, row.tokens)),
             f"{row.draw_seconds:.2f}", f"{row.oracle_seconds:.2f}", row.kind, f"{row.constant:.0%}",
-            "" if row.first is None else f"{row.first:.0%}", f"{row.copying:.0%}"]
+            "" if row.first is None else f"{row.first:.0%}", f"{row.copying:.0%}",
+            "" if row.learner is None else f"{row.learner:.0%}" + f" ({GUESSED.get(task.name)})" * (
+                task.name in GUESSED),
+            row.growth + f" ({FLAT.get(task.name)})" * (row.growth.startswith("flat") and task.name in FLAT),
+            DIFFERS.get(task.name, "")]
 
 
 def table(rows: list[Row]) -> str:
@@ -215,8 +301,11 @@ Made by `python r1ci.py tasks --audit --seeds {seeds} --write docs/TASKS.md`, ne
 *words do*: a careful reader solves it without a computer; *distinct*: different questions among those drawn;
 *oracle*: share of the questions that the task's own program answers right, judged by the task's own check;
 *chars*, *tokens*: median / maximum length of a question (tokens are estimated, see `tools/audit.py`);
-*draw s*, *program s*: the slowest question; *same answer*, *first option*, *copying*: what three lazy
-guessers get.
+*level 1*: different questions among {FIRST_LEVEL * seeds} at level 1; *wrong verdicts*: of the check on
+right answers in other clothes and on near misses (`tools/verdicts.py`); *draw s*, *program s*: the slowest
+question; *same answer*, *first option*, *copying*: what lazy guessers get; *learner*: what the best of some
+cheap learners gets at level 1, by words and numbers alone (`tools/guessing.py`); *grows with the level*:
+lines that the program executes, or the length of its answer or of the question, at levels 1 to 5.
 
 {table(rows)}
 """
