@@ -78,7 +78,7 @@ def boolean(rng, operators):
 def boolean_expressions(rng, level):
     truth, value = rng.random() < 0.5, None
     while value is not truth:
-        formula, value, _ = boolean(rng, grow(level, 2, 8) + rng.randint(0, 1))
+        formula, value, _ = boolean(rng, grow(level, 3, 9) + rng.randint(0, 1))
     return Draft(
         f"What is the value of this expression? First comes not, then and, then or.\n{formula}\n"
         "Answer format: True or False.",
@@ -302,12 +302,16 @@ def date_understanding(rng, level):
         step = f"""
             months = today.year * 12 + today.month - 1 {shift}
             day = date(months // 12, months % 12 + 1, today.day)"""
-    slips = [mirrored, today, *(right + timedelta(days) for days in (-2, -1, 1, 2, 10, -10)),
-             *(month_later(right, shift) for shift in (-12, -1, 1, 12, 11))]
-    if right.day <= 12:
-        slips.append(right.replace(month=right.day, day=right.month))
-    wrong = [in_figures(day) for day in dict.fromkeys(slips) if day != right]
-    lines, letter, letters = options(rng, in_figures(right), rng.sample(wrong, 5))
+    def beside(day):
+        """Dates that are easily taken for this one."""
+        turned = [day.replace(month=day.day, day=day.month)] if day.day <= 12 else []
+        return [*(day + timedelta(days) for days in (-2, -1, 1, 2, 10, -10)), *turned,
+                *(month_later(day, shift) for shift in (-12, -1, 1, 12, 11))]
+
+    # All options lie round one of them, and not always round the right one.
+    middle = rng.choice([right, *rng.sample([mirrored, today, *beside(right)], 5)])
+    wrong = dict.fromkeys(day for day in [middle, *rng.sample(beside(middle), 8)] if day != right)
+    lines, letter, letters = options(rng, in_figures(right), list(map(in_figures, wrong))[:5])
     return Draft(
         f"{sentence}. What is the date {ask} in MM/DD/YYYY?\n{lines}\n{LETTER}",
         program=code("from datetime import date, timedelta", f"today = {program}", step,

@@ -176,7 +176,7 @@ def disambiguation_qa(rng, level):
 
 @task("snarks", "BBH", "test", "knowledge", exact(choice), text_solvable=True)
 def snarks(rng, level):
-    praise = level < 2 or rng.random() < 0.6
+    praise = rng.random() < 0.5
     frame = rng.choice(PRAISE if praise else COMPLAINTS)
     good, bad = rng.choice(GOOD_THINGS), rng.choice(BAD_THINGS)
     before = f"{rng.choice(NAMES)} said: " if level >= 3 else ""

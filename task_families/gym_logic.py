@@ -31,7 +31,7 @@ GRID_RULES = {"x + y": lambda x, y: x + y, "abs(x - y)": lambda x, y: abs(x - y)
 
 @task("modulo_grid", "RG", "train", "logic", exact(symbols))
 def modulo_grid(rng, level):
-    size, holes, divisors = grow(level, 6, 12), grow(level, 2, 6), range(2, grow(level, 5, 10))
+    size, holes, divisors = grow(level, 6, 12), grow(level, 3, 7), range(2, grow(level, 5, 10))
     cells = [(y, x) for y in range(size) for x in range(size)]
     while True:
         rule, divisor = rng.choice(list(GRID_RULES)), rng.choice(divisors)
@@ -561,7 +561,7 @@ def derivation(premises, conclusions):
 
 @task("propositional_logic", "RG", "train", "logic", new_conclusion_ok, text_solvable=True)
 def propositional_logic(rng, level):
-    names = list("PQRS"[:grow(level, 3, 4)])
+    names = sorted(rng.sample("PQRSTUVW", grow(level, 3, 4)))
     while True:
         premises = []
         for _ in range(grow(level, 2, 5)):
@@ -617,7 +617,7 @@ GATES = {"AND": (min, " and "), "OR": (max, " or "), "XOR": (lambda bits: sum(bi
 @task("circuit_logic", "RG", "test", "logic", exact(bit))
 def circuit_logic(rng, level):
     inputs, gates, wanted = "ABCDEF"[:grow(level, 2, 6)], grow(level, 3, 8), rng.randint(0, 1)
-    value = {}
+    value, last = {}, rng.choice(list(GATES))  # drawn with the result, so that it does not give it away
     while value.get(f"g{gates}") != wanted:
         value = {name: rng.randint(0, 1) for name in inputs}
         start = ", ".join(f"{name} = {bit}" for name, bit in value.items())
@@ -627,7 +627,7 @@ def circuit_logic(rng, level):
             others = [name for name in value if name not in before]
             sources = before + rng.sample(others, min(len(others), rng.randint(1, 2) + (number == 1)))
             rng.shuffle(sources)
-            kind = rng.choice(list(GATES))
+            kind = last if number == gates else rng.choice(list(GATES))
             inputs_of = [(name, rng.random() < 0.3) for name in sources]  # name, negated?
             compute, sign = GATES[kind]
             value[f"g{number}"] = compute([value[name] ^ negated for name, negated in inputs_of])
@@ -646,9 +646,10 @@ def circuit_logic(rng, level):
 
 @task("self_reference", "RG", "test", "logic", exact(integer))
 def self_reference(rng, level):
-    size, wanted = 4 if level < 3 else 7, rng.randint(0, 2 if level < 3 else 3)
+    size, wanted = min(level + 4, 7), rng.randint(0, 2 if level < 3 else 3)
+    near = level == 5 or level == 4 and rng.random() < 0.5
     for _ in range(300):
-        if level == 5:  # near a planted number of true statements
+        if near:  # a planted number of true statements, which is harder to see
             planted = rng.randint(1, 6)
             a, b, c, d = (max(0, min(size, number + rng.randint(-1, 1)))
                           for number in (planted, size - planted, planted, size - planted))
@@ -656,11 +657,10 @@ def self_reference(rng, level):
             a, b, c, d = (rng.randint(0, size) for _ in range(4))
         # A consistent assignment is settled by the number of true statements and by the value of statement 5.
         count = 0
-        for true, five in product(range(size + 1), (False, True) if size == 7 else (False,)):
-            claims = [true >= a, size - true <= b, true == c, size - true == d]
-            if size == 7:
-                claims += [five, true in (2, 3, 5, 7), size - true in (4, 6)]
-            count += sum(claims) == true and (size == 4 or five == (claims[2] != claims[3]))
+        for true, five in product(range(size + 1), (False, True)):
+            claims = [true >= a, size - true <= b, true == c, size - true == d, five, true in (2, 3, 5, 7),
+                      size - true in (4, 6)][:size]
+            count += sum(claims) == true and five == (claims[2] != claims[3])
         if count == wanted:
             break
     are = ("are", "is")
@@ -669,15 +669,14 @@ def self_reference(rng, level):
              f"Exactly {c} of these statements {are[c == 1]} true.",
              f"Exactly {d} of these statements {are[d == 1]} false."]
     claims = [f"true >= {a}", f"false <= {b}", f"true == {c}", f"false == {d}"]
-    if size == 7:
-        lines += ["Exactly one of statements 3 and 4 is true.", "The number of true statements is prime.",
-                  "The number of false statements is composite."]
-        claims += ["s[2] != s[3]", "true in (2, 3, 5, 7)", "false in (4, 6)"]
+    lines += ["Exactly one of statements 3 and 4 is true.", "The number of true statements is prime.",
+              "The number of false statements is composite."]
+    claims += ["s[2] != s[3]", "true in (2, 3, 5, 7)", "false in (4, 6)"]
     return Draft(
-        "\n".join(f"Statement {i}: {line}" for i, line in enumerate(lines, 1))
+        "\n".join(f"Statement {i}: {line}" for i, line in enumerate(lines[:size], 1))
         + f"\nEach of these {size} statements is either true or false. In how many of the ways to call them "
         "true or false is each statement true exactly when what it says is the "
-        f"case?{' (0 and 1 are neither prime nor composite.)' if size == 7 else ''}\n"
+        f"case?{' (0 and 1 are neither prime nor composite.)' if size > 5 else ''}\n"
         "Answer format: a whole number.",
         program=f"""
             from itertools import product
@@ -685,7 +684,7 @@ def self_reference(rng, level):
             count = 0
             for s in product([True, False], repeat={size}):
                 true, false = s.count(True), s.count(False)
-                says = ({", ".join(claims)})
+                says = ({", ".join(claims[:size])})
                 count += s == says
             print(count)""",
         answer=str(count))
@@ -785,7 +784,7 @@ def syllogism(rng, level):
 def ab(rng, level):
     while True:
         tokens = [rng.choice(("A#", "#A", "B#", "#B"))
-                  for _ in range(rng.randint(2 * level + 1, 2 * level + 2))]
+                  for _ in range(rng.randint(2 * level + 3, 2 * level + 4))]
         left, right = [], []  # tokens '#X' end on the left; 'X#' wait for one that cancels them
         for token in tokens:
             partner = token[::-1]
@@ -870,34 +869,19 @@ def game_of_life(rng, level):
         answer=grid_text(life_board(result, size)))
 
 
-# Small patterns that live for ever, and others that soon die out.
-LIVING = ["11/11", "0110/1001/0110", "111", "0111/1110"]
-DYING = ["1", "11", "10/01", "100/010/001", "1000/0100/0010/0001", "10000/01000/00100/00010/00001"]
-
-
 @task("game_of_life_halting", "RG", "train", "code", exact(text))
 def game_of_life_halting(rng, level):
     size, steps, dies = grow(level, 8, 14), rng.randint(8, 8 + 3 * level - 3), rng.random() < 0.5
+    groups = [rng.randint(4, 6) for _ in range(grow(level, 1, 3))]  # cells in each, whether they die or not
+    near = [(r, c) for r in range(3) for c in range(4)]
     while True:
-        living = set()
-        if level >= 4 and rng.random() < 0.5:
-            density = rng.uniform(0.08, 0.14)
-            living = {(r, c) for r in range(size) for c in range(size) if rng.random() < density}
-        else:
-            for _ in range(rng.randint(1, level)):
-                patterns = DYING if dies else LIVING if level < 4 else LIVING * 2 + DYING
-                pattern = rng.choice(patterns).split("/")
-                pattern = rng.choice((pattern, pattern[::-1], list(zip(*pattern)), list(zip(*pattern[::-1]))))
-                top, left = rng.randrange(size), rng.randrange(size)
-                cells = {((top + r) % size, (left + c) % size) for r, row in enumerate(pattern)
-                         for c, cell in enumerate(row) if cell == "1"}
-                crowd = {((r + i) % size, (c + j) % size) for r, c in cells
-                         for i in range(-2, 3) for j in range(-2, 3)}  # keep two cells apart
-                living |= cells if not crowd & living else set()
-        later = living
+        corners = [(rng.randrange(size), rng.randrange(size)) for _ in groups]
+        living = {((top + r) % size, (left + c) % size) for count, (top, left) in zip(groups, corners)
+                  for r, c in rng.sample(near, count)}
+        history = [living]
         for _ in range(steps):
-            later = life_step(later, size)
-        if living and dies != bool(later):
+            history.append(life_step(history[-1], size))
+        if len(living) == sum(groups) and dies != bool(history[-1]) and history[2]:  # none dies at once
             break
     board = life_board(living, size)
     return Draft(

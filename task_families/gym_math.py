@@ -177,7 +177,7 @@ def three_digits_ok(data, answer):
 
 @task("power_function", "RG", "train", "math", three_digits_ok)
 def power_function(rng, level):
-    places, top = rng.randint(0, min(level, 4)), (12, 30, 100, 300, 1000)[level - 1]
+    places, top = rng.randint(1, min(level + 1, 4)), (12, 30, 100, 300, 1000)[level - 1]
     unit = 10 ** places
     base = rng.choice((-1, 1)) * Decimal(rng.randint(unit // 2 + 2, top * unit)).scaleb(-places)
     most = grow(level, 4, 8)
@@ -452,7 +452,7 @@ def simple_integration(rng, level):
     coefficients = [0] * (max(powers) + 1)
     for power in powers:
         below = rng.randint(2, 6) if level > 3 and rng.random() < 0.5 else 1
-        coefficients[power] = Fraction(rng.choice((-1, 1)) * rng.randint(1, 5 + 3 * level), below)
+        coefficients[power] = Fraction(rng.choice((-1, 1)) * rng.randint(1, 9 + 3 * level), below)
     terms = [(str(number), power) for power, number in enumerate(coefficients) if number]
     return integral(polynomial_text(coefficients, "x"), f"""
         from fractions import Fraction
@@ -560,7 +560,7 @@ def is_prime(number):
 
 @task("count_primes", "RG", "train", "math", exact(integer))
 def count_primes(rng, level):
-    last = rng.randint(30, 50) if level == 1 else rng.randint(16 * 3 ** level, 21 * 3 ** level)
+    last = rng.randint(50, 120) if level == 1 else rng.randint(16 * 3 ** level, 21 * 3 ** level)
     first = rng.randint(2, last // 2)
     return Draft(
         f"How many prime numbers p are there with {first} <= p <= {last}?\nAnswer format: a whole number.",
@@ -602,7 +602,7 @@ def prime_factorization(rng, level):
 
 @task("gcd", "RG", "test", "math", exact(integer))
 def gcd(rng, level):
-    top = 5 * 10 ** level
+    top = 20 * 10 ** level
     while True:
         common = rng.randint(1, top // 5)
         numbers = [common * rng.randint(2, top // common) for _ in range(grow(level, 2, 4))]
@@ -620,7 +620,7 @@ def gcd(rng, level):
 
 @task("lcm", "RG", "test", "math", exact(integer))
 def lcm(rng, level):
-    top = (15, 40, 100, 250, 500)[level - 1]
+    top = (40, 80, 150, 300, 500)[level - 1]
     while True:
         numbers = rng.sample(range(2, top + 1), grow(level, 2, 4))
         if math.lcm(*numbers) not in numbers:
@@ -649,7 +649,7 @@ def ratio(answer):
 
 @task("fraction_simplification", "RG", "train", "math", exact(ratio))
 def fraction_simplification(rng, level):
-    top = (30, 200, 2_000, 20_000, 100_000)[level - 1]
+    top = (80, 400, 2_000, 20_000, 100_000)[level - 1]
     common = rng.randint(2, min(100, top // 6))
     above, below = 2, 1
     while above % below == 0:  # that would leave a whole number
@@ -670,7 +670,7 @@ def fraction_simplification(rng, level):
 
 @task("dice", "RG", "test", "math", exact(ratio))
 def dice(rng, level):
-    sides = sorted(rng.choice((4, 6, 8, 10, 12, 20)) for _ in range(grow(level, 2, 6)))
+    sides = sorted(rng.choice((4, 6, 8, 10, 12, 20)) for _ in range(grow(level, 3, 7)))
     ways = [1]  # ways[n]: in how many ways the dice so far give the total n
     for side in sides:
         ways = convolve(ways, [0] + [1] * side)
@@ -701,7 +701,7 @@ def dice(rng, level):
 @task("pool_matrix", "RG", "train", "math", rounded(2, matrix_of(rational)))
 def pool_matrix(rng, level):
     size = rng.randint(2, 2 if level < 3 else 3)
-    blocks = [rng.randint(1, grow(level, 2, 9 // size)) for _ in range(2)]
+    blocks = [rng.randint(1, grow(level, 2, 9 // size) + (level == 2)) for _ in range(2)]
     blocks[0] += blocks == [1, 1]
     rows, columns = (count * size for count in blocks)
     if level > 3:

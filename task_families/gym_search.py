@@ -187,11 +187,11 @@ def colouring_ok(data, answer):
 
 @task("graph_color", "RG", "train", "search", colouring_ok)
 def graph_color(rng, level):
-    vertices, colours = grow(level, 5, 12), 4 if level == 5 else 3
+    vertices, colours = grow(level, 6, 12), 4 if level == 5 else 3
     classes = [vertex % colours for vertex in range(vertices)]
     rng.shuffle(classes)  # the hidden colouring
     pairs = [(a, b) for b in range(vertices) for a in range(b) if classes[a] != classes[b]]
-    edges = sorted(rng.sample(pairs, grow(level, 6, 20)))
+    edges = sorted(rng.sample(pairs, grow(level, 7, 20)))
     shown = ", ".join(f"{a}-{b}" for a, b in edges)
     return Draft(
         f"A graph has the vertices 0 to {vertices - 1} and these edges: {shown}. Give every vertex one of "
@@ -222,7 +222,7 @@ def graph_color(rng, level):
 def puzzle24(rng, level):
     numbers = [0]
     while not reaches(numbers, 24):
-        numbers = [rng.randint(1, 13 if level == 5 else 8 + level // 2) for _ in range(4)]
+        numbers = [rng.randint(1, (7, 8, 9, 10, 13)[level - 1]) for _ in range(4)]
     return Draft(
         f"Make 24 from the numbers {', '.join(map(str, numbers))}. Every number is used exactly once; + - * "
         "/ and parentheses are allowed, as often as needed.\n"
@@ -350,7 +350,7 @@ def jugs(rng, level):
     count, plan = 2 if level < 3 else 3 if level < 5 else rng.choice((3, 4)), []
     low, high = {2: (2 * level + 1, 4 * level + 2), 3: (level + 1, 2 * level), 4: (5, 8)}[count]
     while not low <= len(plan) <= high:
-        sizes = rng.sample(range(3, 14), count)
+        sizes = rng.sample(range(3, 14 if count > 2 else 26), count)
         target = rng.randint(1, max(sizes) - 1)
         try:
             plan = bfs((0,) * count, jug_moves(sizes), lambda state, target=target: target in state,
@@ -579,11 +579,10 @@ def hanoi_ok(data, answer):
 
 @task("tower_of_hanoi", "RG", "train", "search", hanoi_ok)
 def tower_of_hanoi(rng, level):
-    disks, pegs = rng.randint(2, 3) if level == 1 else grow(level, 2, 6), rng.randint(3, 4)
+    disks, pegs = max(3, level + 1), rng.randint(4, 5) if level == 1 else rng.randint(3, 4)
     target, start = rng.randint(1, pegs), ()
     while not set(start) - {target}:
-        start = ((rng.randint(1, pegs),) * disks if level == 1 else
-                 tuple(rng.randint(1, pegs) for _ in range(disks)))
+        start = tuple(rng.randint(1, pegs) for _ in range(disks))
     best = bfs(start, hanoi_moves(pegs), lambda state: set(state) == {target})
     most = min(10 * len(best) + 10, 120)  # so many fit into an answer
     piles = [[str(disk + 1) for disk in reversed(range(disks)) if start[disk] == peg]
@@ -611,7 +610,7 @@ def tower_of_hanoi(rng, level):
 # ---------------------------------------------------------------------------------------------- shortest ways
 @task("binary_alternation", "RG", "test", "optimization", exact(integer))
 def binary_alternation(rng, level):
-    length = rng.randint(grow(level, 5, 22), grow(level, 9, 30))
+    length = rng.randint(grow(level, 8, 22), grow(level, 12, 30))
     bits = list(("01", "10")[rng.randrange(2)] * length)[:length]
     # Swapping k zeros with k ones takes k swaps back; with an even length, the other pattern may be nearer.
     places = [rng.sample(range(start, length, 2), length // 2) for start in (0, 1)]

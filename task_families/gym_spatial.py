@@ -140,7 +140,7 @@ def spiral_matrix(rng, level):
 # --------------------------------------------------------------------------------------- cells and neighbours
 @task("binary_matrix", "RG", "train", "spatial", exact(matrix_of(integer)))
 def binary_matrix(rng, level):
-    size, result = grow(level, 3, 9), [[0]]
+    size, result = grow(level, 4, 9), [[0]]
     while max(map(max, result)) < 2:
         zero = rng.uniform(0.1, 0.3)
         m = [[int(rng.random() > zero) for _ in range(size)] for _ in range(size)]
@@ -166,7 +166,7 @@ def binary_matrix(rng, level):
 
 @task("rotten_oranges", "RG", "train", "spatial", exact(integer))
 def rotten_oranges(rng, level):
-    size, reachable = grow(level, 3, 10), rng.random() > 0.25
+    size, reachable = grow(level, 4, 10), rng.random() > 0.25
     while True:
         empty, rotten = rng.uniform(0.1, 0.35), rng.uniform(0.02, 0.15)
         weights = (empty, 1 - empty - rotten, rotten)
@@ -277,7 +277,7 @@ def full_board_ok(data, answer):
 
 @task("n_queens", "RG", "train", "spatial", full_board_ok)
 def n_queens(rng, level):
-    size = rng.choice({1: (4, 5, 5, 5), 2: (5, 6, 7), 3: (7,), 4: (8,), 5: (9,)}[level])
+    size = rng.choice({1: (5, 6, 7, 7), 2: (7,), 3: (8,), 4: (9,), 5: (10,)}[level])
     placed = sorted(rng.sample(list(enumerate(queens(rng, size))), size - rng.randint(1, size - 1)))
     board = grid_text([["Q" if (r, c) in placed else "_" for c in range(size)] for r in range(size)])
     return Draft(
@@ -559,11 +559,13 @@ def rubiks_cube(rng, level):
     cube = solved
     while is_solved(cube):
         cube, moves = solved, []
-        while len(moves) < grow(level, 1, 4):
+        while len(moves) < (1, 2, 3, 3, 4)[level - 1]:
             move = rng.choice("URFDLB") + rng.choice(("", "'"))
             if not moves or move[0] != moves[-1][0] or move == moves[-1]:  # no undoing
                 moves.append(move)
                 cube = turn_cube(cube, move)
+        if len({move[0] for move in moves}) != (1, 2, 2, 3, 3)[level - 1]:
+            cube = solved
     faces = "\n".join(f"{face}: {' '.join(cube[9 * i + 3 * r:9 * i + 3 * r + 3] for r in range(3))}"
                       for i, face in enumerate("URFDLB"))
     return Draft(

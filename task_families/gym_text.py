@@ -47,10 +47,10 @@ def letter_counting(rng, level):
 @task("spell_backward", "RG", "train", "string", exact(text))
 def spell_backward(rng, level):
     syllables = "ba co di fu ga ho ki lu ma ne po ra su ti vo we".split()
-    if level < 3:
-        word = pick_word(rng, 3, 4 + 2 * level, words_of(level))
+    if level < 3 and rng.random() < 0.5:
+        word = pick_word(rng, 3, 4 + 2 * level)
     else:
-        word = "".join(rng.choices(syllables, k=level + rng.randint(0, 2)))
+        word = "".join(rng.choices(syllables, k=level + rng.randint(1, 2)))
     return Draft(
         f"Spell the word {word} backwards.\nAnswer format: one word.",
         program=f'print("{word}"[::-1])',
@@ -430,7 +430,7 @@ def calendar_arithmetic(rng, level):
 # ----------------------------------------------------------------------------------------- orders and puzzles
 @task("course_schedule", "RG", "test", "order", exact(text))
 def course_schedule(rng, level):
-    count, truth = grow(level, 4, 12), rng.random() < 0.5
+    count, truth = grow(level, 5, 12), rng.random() < 0.5
     order = rng.sample(range(count), count)
     before = {course: rng.sample(order[:place], min(place, rng.randint(1, 2)))
               for place, course in enumerate(order)}

@@ -249,7 +249,7 @@ def new_operator(rng, level):
 def game24(rng, level):
     numbers = [0]
     while not reaches(numbers, 24):
-        numbers = [rng.randint(1, 13) for _ in range({1: 3, 5: 5}.get(level, 4))]
+        numbers = [rng.randint(1, 20 if level == 1 else 13) for _ in range({1: 3, 5: 5}.get(level, 4))]
     return Draft(
         f"Use each of the numbers {', '.join(map(str, numbers))} exactly once, with + - * / and parentheses, "
         "to make 24.\nAnswer format: one expression, such as (10 - 4) * 4",
@@ -526,7 +526,7 @@ def synthesis_decomposition(rng, level):
     rng.shuffle(chosen)
     methods = exchanges("; ".join(chosen))
     names = [name for name in "ABCXY" if name in "".join(chosen)]
-    start, end = draw_stock(rng, names, "ABC", grow(level, 6, 12), methods, often=False)
+    start, end = draw_stock(rng, names, "ABC", grow(level, 10, 18), methods, often=False)
     return Draft(
         f"A farm barters crops ({', '.join(name for name in names if name in 'ABC')}) for goods "
         f"({', '.join(name for name in names if name in 'XY')}) by these methods: what stands on the left is "
@@ -544,7 +544,7 @@ def string_synthesis(rng, level):
     rules = ("[A] + [B] + [C] -> {A}; [A] + [B] -> {C}; [B] + [C] -> {B}; 2[C] -> {C}; {A} + {C} -> (A) + "
              "(B); 2{B} -> (C)")
     names, methods = "[A] [B] [C] {A} {B} {C} (A) (B) (C)".split(), exchanges(rules)
-    start, end = draw_stock(rng, names, names[:3], grow(level, 3, 12), methods, often=True)
+    start, end = draw_stock(rng, names, names[:3], grow(level, 10, 20), methods, often=True)
     return Draft(
         "Blocks are turned into other blocks by these rules:\n" + numbered(rules.split("; "))
         + f"\nThe blocks at the start: {shown_stock(start)}. Go through the rules in this order and use each "
@@ -558,7 +558,7 @@ def string_synthesis(rng, level):
 @task("string_splitting", "SymBench", "train", "code", exact(list_of(integer)))
 def string_splitting(rng, level):
     methods = exchanges("A -> 2X + Y; 2B -> X; 2C -> Y; B + C -> A; X + Y -> Z")
-    start, end = draw_stock(rng, list("ABCXYZ"), "ABC", grow(level, 3, 12), methods, often=False)
+    start, end = draw_stock(rng, list("ABCXYZ"), "ABC", grow(level, 7, 18), methods, often=False)
     wording = rng.choice(("{} can be turned into {}", "take {} and get {}", "{} can be exchanged for {}",
                           "from {} one makes {}"))
 
