@@ -29,6 +29,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 MAX_ANSWER = 4_000  # characters; anything longer is wrong unread
@@ -152,9 +153,9 @@ _ANNOUNCED = re.compile(r"(?:the )?(?:final )?answer(?: is|:| =)\s*(.+)", re.DOT
 
 def encloses(left: str, right: str, answer: str) -> bool:
     """Does this pair of signs stand around the whole answer (and not around its first and last item)?"""
-    inside = answer[len(left):len(answer) - len(right)]
-    if f"{left}{inside}{right}" != answer:
+    if not answer.startswith(left) or not answer.endswith(right) or len(answer) < len(left) + len(right):
         return False
+    inside = answer[len(left):len(answer) - len(right)]
     if left == right:
         return inside != "" and left not in inside
     depth = 0
@@ -172,19 +173,22 @@ def peeled(answer: str) -> str:
     for pattern in (_FENCE, _ANNOUNCED):
         if (found := pattern.fullmatch(answer)):
             return found[1].strip()
-    pair = next((pair for pair in WRAPPERS if encloses(*pair, answer)), ("", ""))
-    return answer[len(pair[0]):len(answer) - len(pair[1])].strip()
+    fitting = (pair for pair in WRAPPERS if answer[:1] == pair[0][0] and encloses(*pair, answer))
+    left, right = next(fitting, ("", ""))
+    return answer[len(left):len(answer) - len(right)].strip()
 
 
 def unwrapped(answer: str) -> Iterator[str]:
     """The answer as it stands, then without one layer after another of what models put around an answer."""
     reading, before = answer.translate(PLAIN_SIGNS).strip(), None
     for _ in range(LAYERS + 1):
-        if reading != before:
-            yield reading
+        if reading == before:
+            break
+        yield reading
         reading, before = peeled(reading), reading
 
 
+@lru_cache(1000)
 def bare(answer: str) -> str:
     """The answer without any layer."""
     return list(unwrapped(answer))[-1]
@@ -197,13 +201,17 @@ def lettered(prompt: str) -> dict[str, str]:
 
 def as_letter(answer: str, options: dict[str, str]) -> str:
     """'(B) plum', 'B: plum' or 'plum' -> 'B' if plum is the text of option B; else the answer as it is."""
+    if not options:
+        return answer
+
     def words(option: str) -> str:
         return text(re.sub(r"[*`\"']", "", option).strip().removesuffix("."))
 
     found = re.fullmatch(r"\W*(?:option\s+)?([a-z])[]).:]+(.+)", answer, re.IGNORECASE | re.DOTALL)
     if found and words(found[2]) == words(options.get(found[1].upper(), "")):
         return found[1]
-    return next((letter for letter, option in options.items() if words(option) == words(answer)), answer)
+    said = words(answer)
+    return next((letter for letter, option in options.items() if words(option) == said), answer)
 
 
 # ---------------------------------------------------------------- parsers: one reading -> value or ValueError
