@@ -31,7 +31,7 @@ GRID_RULES = {"x + y": lambda x, y: x + y, "abs(x - y)": lambda x, y: abs(x - y)
 
 @task("modulo_grid", "RG", "train", "logic", exact(symbols))
 def modulo_grid(rng, level):
-    size, holes, divisors = grow(level, 6, 12), grow(level, 3, 7), range(2, grow(level, 5, 10))
+    size, holes, divisors = grow(level, 6, 12), grow(level, 4, 8), range(2, grow(level, 5, 10))
     cells = [(y, x) for y in range(size) for x in range(size)]
     while True:
         rule, divisor = rng.choice(list(GRID_RULES)), rng.choice(divisors)

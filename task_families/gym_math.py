@@ -602,7 +602,7 @@ def prime_factorization(rng, level):
 
 @task("gcd", "RG", "test", "math", exact(integer))
 def gcd(rng, level):
-    top = 20 * 10 ** level
+    top = 50 * 10 ** level
     while True:
         common = rng.randint(1, top // 5)
         numbers = [common * rng.randint(2, top // common) for _ in range(grow(level, 2, 4))]

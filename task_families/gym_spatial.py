@@ -166,7 +166,7 @@ def binary_matrix(rng, level):
 
 @task("rotten_oranges", "RG", "train", "spatial", exact(integer))
 def rotten_oranges(rng, level):
-    size, reachable = grow(level, 4, 10), rng.random() > 0.25
+    size, reachable = grow(level, 5, 10), rng.random() > 0.25
     while True:
         empty, rotten = rng.uniform(0.1, 0.35), rng.uniform(0.02, 0.15)
         weights = (empty, 1 - empty - rotten, rotten)

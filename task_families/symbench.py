@@ -249,7 +249,7 @@ def new_operator(rng, level):
 def game24(rng, level):
     numbers = [0]
     while not reaches(numbers, 24):
-        numbers = [rng.randint(1, 20 if level == 1 else 13) for _ in range({1: 3, 5: 5}.get(level, 4))]
+        numbers = [rng.randint(1, (20, 9, 11, 13, 13)[level - 1]) for _ in range({1: 3, 5: 5}.get(level, 4))]
     return Draft(
         f"Use each of the numbers {', '.join(map(str, numbers))} exactly once, with + - * / and parentheses, "
         "to make 24.\nAnswer format: one expression, such as (10 - 4) * 4",

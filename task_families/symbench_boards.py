@@ -682,7 +682,7 @@ def boxnet_ok(data, answer):
 def boxnet1(rng, level):
     rows, columns = rng.choice((((1, 2), (1, 3), (2, 2)), ((2, 2), (1, 4), (2, 3)), ((2, 3), (3, 3)),
                                 ((3, 3), (2, 4)), ((3, 3), (3, 4)))[level - 1])
-    colours = rng.sample("blue red green purple orange yellow".split(), grow(level, 2, 4))
+    colours = rng.sample("blue red green purple orange yellow".split(), grow(level, 2, 5))
     places = [(r, c) for r in range(rows) for c in range(columns)]
     pairs = {colour: rng.sample(places, 2) for colour in colours}
     boxes, targets = ({colour: pair[i] for colour, pair in pairs.items()} for i in (0, 1))

@@ -311,6 +311,48 @@ def test_every_right_answer_counts_and_near_misses_do_not(name):
         assert not TASKS[name].check(question, answer), answer
 
 
+WRITTEN = {  # data; the right answer as it may be written; what looks like it
+    "game24": ({"numbers": [3, 8, 1, 1], "target": 24},
+               ["3 * 8 * 1 * 1 = 24", "$(3 \\times 8) \\times 1 * 1$"],
+               [f"3 * 8 * 1 * 1 {tail}" for tail in ("= 25", "= banana", "# x", "= 24, or 3", "= 24 = 24")]),
+    "simple_integration": ({"integrand": "6*x**2 + 1"}, ["F(x) = 2x^3 + x + C1", "2*x**3 + x + K"],
+                           ["2*x**3 + x + C*x", "2*x**3 + x + 0.000001*x", "2*x**3 + x + C*x**2"]),
+    "intermediate_integration": ({"integrand": "2*exp(2*x)"}, ["E**(2*x)", "e^(2x) + c"],
+                                 ["exp(2*x) + C*log(x)", "exp(2*x) # x"]),
+    "polynomial_equations": ({"exact": "-8.0"}, ["x = -8", "**−8**", "(-8.0)"], ["8", "-8, -8", "-8.00003"]),
+    "gsm": ({"answer": "28.8"}, ["$28.80", "28.80", "\\frac{144}{5}"], ["28.81", "28.8001", "28.8 kg"]),
+    "new_operator": ({"answer": "10000"}, ["10,000", "1e4"], ["10001", "10000.5"]),
+    "dice": ({"answer": "5/48"}, ["\\frac{5}{48}", "(5/48)"], ["10/96", "0.104167"]),
+    "prime_factorization": ({"number": 58}, ["2 X 29", "58 = 2 x 29", "29 * 2"],
+                            ["58 = 2 x 28", "57 = 2 x 29"]),
+    "tower_of_hanoi": ({"start": (1,), "pegs": 3, "target": 3, "most": 4},
+                       ["1. Move disk 1 from Peg 1 to Peg 2\n2. Move disk 1 from Peg 2 to Peg 3",
+                        "Move disk 1 from Peg 1 to Peg 2 Move disk 1 from Peg 2 to Peg 3",
+                        "- Move disk 1 from Peg 1 to Peg 3."], ["1. Move disk 1 from Peg 1 to Peg 2"]),
+    "shortest_path": ({"steps": None}, ["[infeasible]", "Infeasible."], ["up", "feasible"]),
+    "simple_geometry": ({"answer": "76"}, ["76 deg", "76°", "76 degrees", "$76^\\circ$"], ["76.04", "76 kg"]),
+    "jugs": ({"sizes": [5, 3], "target": 2}, ["Fill A, pour A → B", "fill A\npour A into B"],
+             ["Fill B, pour B → A"]),
+    "letter_jumble": ({"answer": "red car"}, ["red, car", "Red car"], ["car red", "red car car"]),
+    "group_anagrams": ({"answer": '[["ab", "ba"], ["c"]]'}, ['[\n  ["c"],\n  ["ba",\n   "ab"]\n]'],
+                       ['[["ab", "ba"], ["c"], []]', '[["ab", "ba", "c"]]']),
+    "palindrome_partitioning": ({"answer": '[["a", "a"], ["aa"]]'}, ['[["aa"], ["a", "a"]]'],
+                                ['[["a", "a"], ["aa"], ["aa"]]']),
+    "polynomial_multiplication": ({"answer": "2*x + 1"}, ["1 + 2x", "(2*x + 1)"], ["x + x + 1"]),
+    "family_relationships": ({"answer": "nephew"}, ["a nephew", "The nephew."], ["niece"]),
+    "binary_matrix": ({"answer": "0 1\n1 0"}, ["0 1 1 0", "[[0,1],[1,0]]"], ["0 1 1\n0", "0 1\n1 1"]),
+    "game_2048": ({"answer": "0, 1\n2, 3"}, ["0 1 2 3", "0, 1; 2, 3"], ["0, 1, 2\n3", "0\n1\n2\n3"]),
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_an_answer_may_be_written_in_many_ways(name):
+    data, right, wrong = WRITTEN[name]
+    question = SimpleNamespace(prompt="", data={"answer": None, **data})
+    assert [answer for answer in right if not TASKS[name].check(question, answer)] == []
+    assert [answer for answer in wrong if TASKS[name].check(question, answer)] == []
+
+
 def test_a_cube_may_be_solved_in_a_roundabout_way(solved):
     for question, printed in solved("rubiks_cube")[:5]:
         assert TASKS["rubiks_cube"].check(question, f"U2 U2 {printed} R R'")

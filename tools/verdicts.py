@@ -82,7 +82,8 @@ def like(kind: str, answer: str, options: dict[str, str]) -> list[str]:
 
 def harmless(task: Task, question: Question, answer: str) -> list[str]:
     """The right answer in other words."""
-    return dressed(answer) + like(kind_of(task), answer, options_of(question))
+    found = dressed(answer) + like(kind_of(task), answer, options_of(question))
+    return [text for text in found if text.strip()]  # an empty list without its brackets is no answer
 
 
 def off_by_one(number: str) -> str:
