@@ -32,13 +32,14 @@ from task_families.kit import (
 def letter_counting(rng, level):
     words, letter, wanted = [], rng.choice("acenoprst"), rng.randrange(4)
     while not words or level == 1 and " ".join(words).count(letter) != wanted:  # 0 to 3 equally often
-        words = rng.sample(words_of(level), grow(level, 2, 20))
+        words = rng.sample(words_of(level), rng.randint(1, 2) if level == 1 else grow(level, 1, 20))
     if level > 1:
         repeated = [letter for letter in words[0] if words[0].count(letter) > 1]
         letter = rng.choice(repeated or words[0])
     passage = " ".join(words)
+    shown = passage if len(words) == 1 else f'"{passage}"'
     return Draft(
-        f'How many times does the letter {letter} occur in "{passage}"?\nAnswer format: a whole number.',
+        f"How many times does the letter {letter} occur in {shown}?\nAnswer format: a whole number.",
         program=f'text = "{passage}"\nprint(text.count("{letter}"))',
         answer=str(passage.count(letter)),
         recheck=f'print(sum(c == "{letter}" for c in "{passage}") == {{answer}})')
