@@ -98,7 +98,7 @@ class Task:
         """Is this answer right? Total: False for anything unreadable, over-long or missing; never raises."""
         if not isinstance(answer, str) or not answer.strip() or len(answer) > MAX_ANSWER:
             return False
-        options = lettered(question.prompt)
+        options = lettered(question.prompt) if getattr(self.verify, "kind", "") == "choice" else {}
         return any(self.reads_right(question.data, as_letter(reading, options))
                    for reading in unwrapped(answer))
 
@@ -283,10 +283,10 @@ def rational(answer: str) -> Fraction:
 @of_kind("choice")
 def choice(answer: str) -> str:
     """B, (B), b), option B -> 'B'. Nothing may follow; `as_letter` has read the text of the option."""
-    found = re.fullmatch(r"(?:option\s+)?\(?([a-z])\)?[.:]?", answer, re.IGNORECASE)
+    found = re.fullmatch(r"(?:option\s+)?(\([a-z]\)|[a-z]\)?)[.:]?", answer, re.IGNORECASE)
     if not found:
         raise ValueError("not a choice letter")
-    return found[1].upper()
+    return found[1].strip("()").upper()
 
 
 @of_kind("list")

@@ -133,7 +133,7 @@ def near_misses(task: Task, question: Question, answer: str, others: list[str]) 
         for wrong in [other for other in options if other != letter][:2]:
             found += [f"({wrong})", options[wrong], f"({letter}) {options[wrong]}", f"({letter}) ({wrong})",
                       f"({wrong}) or ({letter})", f"({letter}) is wrong, it is ({wrong})"]
-        found.append(" ".join(f"({letter})" for letter in options))
+        found += [" ".join(f"({letter})" for letter in options), f"({letter}"]
     return found
 
 
