@@ -137,6 +137,7 @@ def pytest_runtestloop(session):
         helper = subprocess.Popen([sys.executable, "-m", "pytest", *session.config.invocation_params.args],
                                   env={**os.environ, CLAIMS: folder}, stdout=subprocess.PIPE,
                                   stderr=subprocess.STDOUT, text=True)
+        os.environ["R1CI_SECOND"] = str(helper.pid)
     mine = claimed(session.items, folder)
     item = next(mine, None)
     while item:

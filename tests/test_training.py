@@ -194,7 +194,7 @@ def test_a_step_raises_the_rewarded_arm(tokenizer):
     for row, arm in enumerate(arms):
         arm.logprobs[2] = before[row].item()
     advantages = grpo.group_advantages(torch.tensor([1.0, 0.0]), torch.tensor([0, 0]))
-    stats = update(policy, trainer_of(policy, lr=0.5), arms, advantages)
+    stats = update(policy, trainer_of(policy, lr=1e-3), arms, advantages)
     after = probabilities()
     assert after[0] > before[0] and after[1] < before[1]
     assert stats["loss"] == pytest.approx(0, abs=1e-6)  # ratio 1, advantages of sum 0: the value says nothing
