@@ -27,7 +27,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's idle threads give their core to other programs
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # torch's threads wait for each other: not for long
 
 
 # ----------------------------------------------------------------------------------------- how a command ends
