@@ -27,7 +27,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # torch's threads wait for each other: not for long
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # how long torch's threads spin while they wait
 
 
 # ----------------------------------------------------------------------------------------- how a command ends

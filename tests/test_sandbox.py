@@ -64,7 +64,7 @@ def poorer(monkeypatch):
 
 
 def processes_below(root: int) -> list[int]:
-    parents, second = {}, int(os.environ.get("R1CI_SECOND", 0))        # that one has workers of its own
+    parents, second = {}, int(os.environ.get("R1CI_SECOND", "0"))      # that one has workers of its own
     for name in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(OSError), open(f"/proc/{name}/stat") as file:
             parents[int(name)] = int(file.read().rpartition(")")[2].split()[1])
