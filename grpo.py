@@ -390,9 +390,10 @@ def main(argv: list[str] | None = None) -> dict | None:
     """Warm start, evaluate, train, evaluate, show. Bad input: UserError."""
     args = parse(argv)
     check(args)
-    held_out = draw(select(args.tasks), "eval", args.eval_questions, args.levels)
+    select(args.tasks)
     batches.join_processes(device_of(args.device))
     run = batches.first_then_others(lambda: Run(args.out, vars(args), args.resume, args.overwrite))
+    held_out = draw(select(args.tasks), "eval", args.eval_questions, args.levels)
     warm = batches.gather([starting_point(args)])[0]
     policy, tokenizer = load_from_args(args, warm)
     reference = Reference(policy) if args.kl else None

@@ -161,7 +161,7 @@ def preset(model: str, settings: str | None = None) -> dict:
 def run_name(model: str) -> str:
     """The name of a model in run folders: 'tiny', 'Qwen--Qwen2.5-3B', the last part of a local path."""
     path = Path(model).expanduser()
-    return path.resolve().name if path.is_dir() else model.replace("/", "--").replace(":", "--")
+    return path.resolve().name if path.is_dir() else re.sub("[/:]", "--", model)
 
 
 # ------------------------------------------------------------------------------------------------------ flags
@@ -172,8 +172,8 @@ def real(low: float, high: float, kind=float):
             value = kind(text)
             if low <= value <= high:  # not NaN
                 return value
-        what = "whole number" if kind is int else "number"
-        raise argparse.ArgumentTypeError(f"a {what} from {low:,} to {high:,} is needed, not {text!r}")
+        what = f"a {'whole ' if kind is int else ''}number from {low:,} to {high:,}"
+        raise argparse.ArgumentTypeError(f"{what} is needed, not {text!r}")
     return read
 
 
@@ -189,7 +189,7 @@ def parse_levels(text: str) -> tuple[int, ...]:
     """'1-3,5' -> (1, 2, 3, 5)."""
     parts = [re.fullmatch(r"\s*([1-5])(?:-([1-5]))?\s*", part) for part in text.split(",")]
     levels = [level for part in parts if part for level in range(int(part[1]), int(part[2] or part[1]) + 1)]
-    if not levels or not all(parts):
+    if not (levels and all(parts)):
         raise argparse.ArgumentTypeError(f"levels go from 1 (easy) to 5 (hard): 1, 1-3 or 2,4, not {text!r}")
     return tuple(levels)
 
@@ -408,8 +408,7 @@ class Run:
         if others and not used:
             raise UserError(f"{folder} has a {others[0]}, which no run wrote: --out DIR uses another folder")
         old = settings_of_run(folder) if self.resume else self.config
-        # With a curriculum, the number of steps decides about the stages.
-        free = FREE - ({"steps"} if old.get("curriculum", "none") != "none" else set())
+        free = FREE - ({"steps"} if old.get("curriculum", "none") != "none" else set())  # they make its stages
         for name in differing(old, self.config):
             if name not in free:
                 raise UserError(f"{folder} was run with {name}={old.get(name)}, not {self.config.get(name)}: "
@@ -447,4 +446,5 @@ class Run:
     def cut(self, steps: int) -> None:
         """Take out of the logs what was written after so many steps."""
         for name in ("metrics.jsonl", "episodes.jsonl", "questions.jsonl") if self.writes else ():
-            write_jsonl(self.folder / name, [line for line in self.read(name) if line["step"] < steps])
+            if lines := self.read(name):
+                write_jsonl(self.folder / name, [line for line in lines if line["step"] < steps])

@@ -33,7 +33,7 @@ from tools.guessing import learned
 from tools.remarks import DIFFERS, FLAT, GUESSED
 from tools.verdicts import harmless, near_misses, wrong_verdicts
 
-SEEDS = 50
+SEEDS = 20
 HASHES = HERE / "questions.sha256"
 COPIED = {"number_format"}  # the answer is one of the numbers in the question: that is the task
 TWINS = """
