@@ -408,7 +408,7 @@ class Run:
         if others and not used:
             raise UserError(f"{folder} has a {others[0]}, which no run wrote: --out DIR uses another folder")
         old = settings_of_run(folder) if self.resume else self.config
-        free = FREE - ({"steps"} if old.get("curriculum", "none") != "none" else set())  # they make its stages
+        free = FREE - ({"steps"} if old.get("curriculum", "none") != "none" else set())  # of its stages
         for name in differing(old, self.config):
             if name not in free:
                 raise UserError(f"{folder} was run with {name}={old.get(name)}, not {self.config.get(name)}: "
