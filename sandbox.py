@@ -123,12 +123,11 @@ class Sandbox(contextlib.AbstractContextManager):
                 self.close()
                 raise
 
-    def __exit__(self, *_):
-        self.close()
-
-    def close(self) -> None:
+    def close(self, *_) -> None:
         """End all workers, running programs included. Closing twice does no harm."""
         self._pool.close()
+
+    __exit__ = close
 
     def run(self, code: str, timeout: float | None = None) -> Result:
         """Run one program to its end. Whatever it does, the answer is a Result."""
@@ -155,10 +154,9 @@ class Sandbox(contextlib.AbstractContextManager):
 
 
 def from_args(args: argparse.Namespace) -> Sandbox:
-    """The sandbox that a command's flags ask for: 512 MB for each program, one worker for each core (of this
-    process: torchrun starts several)."""
-    cores = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return Sandbox(timeout=args.sandbox_timeout, protection=args.sandbox, workers=max(1, cores))
+    """As a command's flags say, 512 MB for each program; a worker for each core that torchrun leaves us."""
+    workers = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) or 1
+    return Sandbox(args.sandbox_timeout, workers=workers, protection=args.sandbox)
 
 
 def main() -> None:

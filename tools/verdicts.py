@@ -120,7 +120,8 @@ def near_misses(task: Task, question: Question, answer: str, others: list[str]) 
     ends = dict.fromkeys((places[0], places[-1]))
     found = [f"{answer} banana", f"{answer} = banana", f"{answer} kilograms", f"{answer} or banana", "banana",
              f"{answer} or {answer}", f"{answer} # x", f"not {answer}"]
-    found += [filled(answer, [place], [impossible]) for place in ends for impossible in ("", "98765", "qqq")]
+    found += [filled(answer, [place], [impossible]) for place in ends for impossible in ("", "98765", "qqq")
+              if impossible or answer[slice(*place)] != "0"]  # "0 + 1i" without its 0 is the same number
     if kind == "checked":
         return found + ["[]", "?"]
     different = [other for other in dict.fromkeys(others) if other.casefold() != answer.casefold()][:3]
