@@ -26,11 +26,11 @@ from task_families import (  # noqa: F401  (importing a family registers its tas
     gym_text,
     symbench,
 )
-from task_families.kit import ABILITIES, LEVELS, MAX_ANSWER, REGISTRY, Question, Task
+from task_families.kit import ABILITIES, LEVELS, MAX_ANSWER, REGISTRY, Question, Task, lettered
 from task_families.own_file import read_tasks
 
 __all__ = ["LEVELS", "Question", "SEED_START", "TASKS", "TINY", "Task", "draw", "extract_answer", "held_out",
-           "select"]
+           "lettered", "select"]
 
 TASKS: dict[str, Task] = REGISTRY
 # Short questions and short programs, six that need code and two that words solve as well: for the tiny model.

@@ -18,7 +18,6 @@ much another warm start would change is not in these intervals. With one seed, o
 tables say so.
 """
 import argparse
-import json
 import math
 from pathlib import Path
 
@@ -159,7 +158,7 @@ def finished(folder: Path, args: argparse.Namespace) -> bool:
 
 def before_and_after(folder: Path) -> tuple[dict, dict]:
     """What was counted before RL and after it."""
-    results = list(json.loads((folder / "before-after.json").read_text("utf-8")).values())
+    results = list(runs.read_json(folder / "before-after.json", dict).values())
     return results[0], results[-1]
 
 

@@ -8,7 +8,6 @@ again, the page comes out the same. In a shared file only the section between it
 replaced.
 """
 import argparse
-import json
 import os
 import platform
 import re
@@ -20,7 +19,17 @@ from pathlib import Path
 
 from experiments import episodes
 from experiments.report import curves
-from runs import Parser, UserError, check_writable, read_jsonl, run_name, settings_of_run, write_text, writing
+from runs import (
+    Parser,
+    UserError,
+    check_writable,
+    read_json,
+    read_jsonl,
+    run_name,
+    settings_of_run,
+    write_text,
+    writing,
+)
 from tasks import select
 
 CURVES = (("sft", "loss", "SFT: loss per token"), ("grpo", "accuracy", "RL: accuracy on training questions"),
@@ -47,7 +56,7 @@ def evaluations(folder: Path) -> dict[str, dict[str, dict[str, dict]]]:
     found: dict = {}
     for path in sorted((folder / "evaluations").glob("*/*.json")):
         mode, _, selection = path.stem.partition("-")
-        result = json.loads(path.read_text("utf-8"))
+        result = read_json(path, dict)
         log = read_jsonl(path.with_suffix(".episodes.jsonl"))[1:]
         lines = {line["number"]: line for line in log}  # a batch may be logged twice after a kill
         result["episodes"] = [lines[number] for number in sorted(lines)]
@@ -257,7 +266,7 @@ def about(args: argparse.Namespace) -> dict:
 
 def as_markdown(folder: Path, image: str) -> str:
     """The whole page, or section."""
-    story = json.loads((folder / "story.json").read_text("utf-8"))
+    story = read_json(folder / "story.json", dict)
     for name in filter(None, (story["settings"]["tasks"], story["settings"]["test_tasks"])):
         select(name)  # tasks of a file are known from now on
     found = evaluations(folder)

@@ -28,6 +28,7 @@ import sandbox_corpus as corpus
 import sandbox
 from isolation import kernel, pool, syscalls, worker
 from runs import UserError
+from tools.bench import descendants, memory_kb
 
 LIBRARIES = [name for name in ("numpy", "sympy") if importlib.util.find_spec(name)]
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="this layer needs Linux")
@@ -64,14 +65,7 @@ def poorer(monkeypatch):
 
 
 def processes_below(root: int) -> list[int]:
-    parents, second = {}, int(os.environ.get("R1CI_SECOND", "0"))      # that one has workers of its own
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        with contextlib.suppress(OSError), open(f"/proc/{name}/stat") as file:
-            parents[int(name)] = int(file.read().rpartition(")")[2].split()[1])
-    found = [root]
-    for pid in found:
-        found += [child for child, parent in parents.items() if parent == pid and child != second]
-    return found[1:]
+    return descendants(root, without=int(os.environ.get("R1CI_SECOND", "0")))    # that has its own workers
 
 
 def still_running(pids: list[int]) -> list[int]:
@@ -258,15 +252,6 @@ def test_many_threads_get_their_own_results_in_order(box):
     assert answers == [[f"{thread} {i}" for i in range(15)] for thread in range(8)]
 
 
-def private_kb(pids: list[int]) -> int:
-    """Memory that these processes share with nobody."""
-    total = 0
-    for pid in pids:
-        with open(f"/proc/{pid}/smaps_rollup") as file:
-            total += sum(int(line.split()[1]) for line in file if line.startswith("Private"))
-    return total
-
-
 @on_linux
 def test_nothing_is_left_after_3000_programs(tmp_path, monkeypatch):
     """Neither descriptors, processes, threads and files, nor memory here or in the workers."""
@@ -279,7 +264,7 @@ def test_nothing_is_left_after_3000_programs(tmp_path, monkeypatch):
         return len(os.listdir("/proc/self/fd")), len(processes_below(os.getpid())), threading.active_count()
 
     def memory():
-        return private_kb([os.getpid()]), private_kb(processes_below(os.getpid()))
+        return memory_kb([os.getpid()]), memory_kb(processes_below(os.getpid()))
     before = look()
     with sandbox.Sandbox(workers=2, preload=()) as box:
         statuses = collections.Counter(result.status for result in box.run_many(mixed * 70))

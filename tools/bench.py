@@ -156,7 +156,7 @@ def race(rounds: int, counts: dict) -> bool:
     return passed
 
 
-def _memory_kb(pids: list[int]) -> int:
+def memory_kb(pids: list[int]) -> int:
     """Memory that these processes do not share with others, in all."""
     total = 0
     for pid in pids:
@@ -165,7 +165,8 @@ def _memory_kb(pids: list[int]) -> int:
     return total
 
 
-def _descendants(root: int) -> list[int]:
+def descendants(root: int, without: int = 0) -> list[int]:
+    """All processes that this one has started, and those that they have; `without` one and its own."""
     parents = {}
     for name in filter(str.isdigit, os.listdir("/proc")):
         try:
@@ -175,7 +176,7 @@ def _descendants(root: int) -> list[int]:
             continue
     found = [root]
     for pid in found:
-        found += [child for child, parent in parents.items() if parent == pid]
+        found += [child for child, parent in parents.items() if parent == pid and child != without]
     return found[1:]
 
 
@@ -183,9 +184,9 @@ def endurance(programs: int) -> bool:
     """Many programs in a row: after the last one there is not more of anything than after the first ones."""
     with sandbox.Sandbox(workers=2) as box:
         def snapshot() -> tuple[int, int, int, int]:
-            family = _descendants(os.getpid())
+            family = descendants(os.getpid())
             files = sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in (*family, os.getpid()))
-            return _memory_kb([os.getpid()]), _memory_kb(family), files, len(family)
+            return memory_kb([os.getpid()]), memory_kb(family), files, len(family)
 
         def spell(first: int, count: int) -> None:
             mixed = ["print({0}+2)", "open('f', 'w').write('x' * {0})", "1/0", "print('y' * 100000)"]

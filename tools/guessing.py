@@ -16,7 +16,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from math import log
 
-from tasks import Question
+from tasks import Question, lettered
 
 Pairs = list[tuple[Question, str]]  # questions and their right answers
 
@@ -65,7 +65,7 @@ def by_words(train: Pairs) -> Callable[[Question], str]:
 
 def options_of(question: Question) -> dict[str, set[str]]:
     """'(A)' -> what its text looks like beside the others."""
-    texts = dict(re.findall(r"^(\([A-Z]\)) (.+)$", question.prompt, re.MULTILINE))
+    texts = {f"({letter})": text for letter, text in lettered(question.prompt).items()}
     words = {letter: set(re.findall(r"\w+", text.casefold())) for letter, text in texts.items()}
     asked = set(re.findall(r"\w+", body(question)))
     shared = {letter: sum(len(own & other) for other in words.values()) for letter, own in words.items()}

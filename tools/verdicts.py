@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterable
 from decimal import Decimal
 
-from tasks import Question, Task
+from tasks import Question, Task, lettered
 
 CLOTHES = ("  {}\n", "**{}**", "`{}`", '"{}"', "'{}'", "${}$", "({})", "[{}]", "{}.", "**{}.**", "Answer: {}",
            "The answer is {}.", "```\n{}\n```", "\\boxed{{{}}}")
@@ -82,7 +82,7 @@ def like(kind: str, answer: str, options: dict[str, str]) -> list[str]:
 
 def harmless(task: Task, question: Question, answer: str) -> list[str]:
     """The right answer in other words."""
-    found = dressed(answer) + like(kind_of(task), answer, options_of(question))
+    found = dressed(answer) + like(kind_of(task), answer, lettered(question.prompt))
     return [text for text in found if text.strip()]  # an empty list without its brackets is no answer
 
 
@@ -114,7 +114,7 @@ def filled(answer: str, spans: list[tuple[int, int]], items: list[str]) -> str:
 
 def near_misses(task: Task, question: Question, answer: str, others: list[str]) -> list[str]:
     """Wrong answers that look like the right one. `others`: answers to other questions of the task."""
-    kind, options = kind_of(task), options_of(question)
+    kind, options = kind_of(task), lettered(question.prompt)
     numbers = [match.span() for match in _NUMBER.finditer(answer)]
     places = numbers or [match.span() for match in _WORD.finditer(answer)] or [(0, len(answer))]
     ends = dict.fromkeys((places[0], places[-1]))
@@ -141,11 +141,6 @@ def near_misses(task: Task, question: Question, answer: str, others: list[str]) 
 def kind_of(task: Task) -> str:
     """What sort of answer the task's parser reads; 'checked' where a checker accepts many."""
     return getattr(task.verify, "kind", "checked")
-
-
-def options_of(question: Question) -> dict[str, str]:
-    """The options of a multiple choice question: letter -> text."""
-    return dict(re.findall(r"^\(([A-Z])\) (.+)$", question.prompt, re.MULTILINE))
 
 
 def wrong_verdicts(task: Task, solved: list[tuple[Question, str]]) -> Iterable[str]:
