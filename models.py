@@ -20,7 +20,9 @@ import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch.utils.checkpoint import checkpoint
-from transformers import DynamicCache
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
 from transformers.utils import logging as quiet
 
 from runs import PRESETS, UserError, preset, rank, read_json, writing
@@ -262,19 +264,42 @@ def logits_chunk(vocabulary: int) -> int:
 def predicting_states(policy, model, ids: torch.Tensor, mask: torch.Tensor
                       ) -> tuple[torch.Tensor, torch.Tensor]:
     """(states (N, H), where (B, T)): hidden states of `model`, a backbone, that predict the trained tokens.
-    The episodes of a group start with the same prompt. What all rows share is read once; its keys and values
-    serve them all, gradients included. (Not with gradient checkpointing: it runs layers without a cache.)"""
+    The episodes of a group start with the same prompt. What all B rows share, S tokens, is read once: one
+    sequence of S + B (T - S) tokens goes through the layers, and `shared_attention` knows who sees what."""
     where = torch.zeros_like(mask, dtype=torch.bool)
     where[:, 1:] = mask[:, 1:].bool()  # token t is predicted at position t-1; the first token never is
-    checkpointing = model.training and getattr(model, "gradient_checkpointing", False)
-    shared = 0 if checkpointing or len(ids) == 1 else shared_prefix(ids, where)
-    cache = DynamicCache(config=model.config) if shared else None
+    (rows, length), shared = ids.shape, shared_prefix(ids, where)
+    places = torch.arange(length, device=ids.device)
+    model.config._attn_implementation = "shared"  # for good: backward may run the layers again
     with mixed_precision(policy):
-        if shared:
-            model(input_ids=ids[:1, :shared], past_key_values=cache, use_cache=True)
-            cache.batch_repeat_interleave(len(ids))
-        hidden = model(input_ids=ids[:, shared:], past_key_values=cache, use_cache=shared > 0)[0]
-    return hidden[:, :-1][where[:, shared + 1:]], where  # hidden (B, T - shared, H)
+        if rows == 1 or not shared:
+            hidden = model(input_ids=ids, use_cache=False)[0]
+        else:
+            hidden = model(input_ids=torch.cat((ids[0, :shared], ids[:, shared:].flatten()))[None],
+                           position_ids=torch.cat((places[:shared], places[shared:].repeat(rows)))[None],
+                           attention_mask=(places <= places[shared:, None])[None, None],  # (1, 1, T - S, T)
+                           use_cache=False, shared=shared)[0]
+            hidden = hidden[:, shared:].view(rows, length - shared, -1)
+    return hidden[:, :-1][where[:, length + 1 - hidden.shape[1]:]], where
+
+
+def shared_attention(module, query, key, value, attention_mask, shared=0, **options):
+    """Attention when `shared` tokens are followed by the rest of B rows, all R long, in one sequence: query
+    (1, heads, shared + B R, size). Each row sees the shared tokens and its own, attention_mask (1, 1, R,
+    shared + R); the shared tokens see each other. Without `shared` it is transformers' "sdpa"."""
+    if not shared:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+    first, _ = sdpa_attention_forward(module, *(x[:, :, :shared] for x in (query, key, value)), None, **options)
+    own = [x[0, :, shared:].unflatten(1, (-1, attention_mask.shape[2])).transpose(0, 1)  # (B, heads, R, size)
+           for x in (query, key, value)]
+    seen = [torch.cat((x[:, :, :shared].expand(len(rest), -1, -1, -1), rest), 2)
+            for x, rest in zip((key, value), own[1:])]
+    rest, _ = sdpa_attention_forward(module, own[0], *seen, attention_mask, **options)  # (B, R, heads, size)
+    return torch.cat((first, rest.flatten(0, 1)[None]), 1), None
+
+
+AttentionInterface.register("shared", shared_attention)
+AttentionMaskInterface.register("shared", sdpa_mask)
 
 
 def shared_prefix(ids: torch.Tensor, mask: torch.Tensor) -> int:

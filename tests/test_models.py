@@ -161,7 +161,7 @@ def test_a_shared_prompt_is_read_once_with_the_same_result(tokenizer, monkeypatc
     read = []
     model = type(models.backbone(policy))
     monkeypatch.setattr(model, "forward", watched(model.forward, read))
-    for rows, trained, tokens in ((ids, mask, [first - 1, 4 * (61 - first)]), (ids, early, [1, 4 * 59]),
+    for rows, trained, tokens in ((ids, mask, [first - 1 + 4 * (61 - first)]), (ids, early, [1 + 4 * 59]),
                                   (other, mask, [4 * 60]), (ids[:1], mask[:1], [60])):
         results = []
         for shared in (models.shared_prefix, lambda ids, mask: 0):
@@ -188,25 +188,26 @@ def test_what_rows_share_ends_before_anything_is_predicted():
 
 
 @pytest.mark.parametrize("rank", [0, 4])
-def test_with_gradient_checkpointing_rows_are_read_whole(tokenizer, monkeypatch, rank):
-    """Only where layers are run again: in training mode. The same model in eval mode shares."""
+def test_a_shared_prompt_is_read_once_under_gradient_checkpointing(tokenizer, monkeypatch, rank):
+    """Where layers are run again, in training mode, backward must see what forward saw."""
     policy = build(tokenizer)
     policy.gradient_checkpointing_enable({"use_reentrant": False})
     if rank:
         policy = get_peft_model(policy, LoraConfig(r=rank, target_modules="all-linear"))
-    ids, mask = torch.ones(3, 12, dtype=torch.long), torch.ones(3, 12)
+    ids = torch.randint(3, len(tokenizer), (3, 12), generator=torch.Generator().manual_seed(0))
+    mask = torch.ones(3, 12)
     mask[:, :8] = 0
+    ids[:, :8] = ids[0, :8]
     model = type(models.backbone(policy))
     read = []
     monkeypatch.setattr(model, "forward", watched(model.forward, read))
     expected, _ = score(policy.eval(), ids, mask)
-    assert read == [7, 3 * 5]
     expected.sum().backward()
     gradients = [p.grad.clone() for p in policy.parameters() if p.grad is not None]
     policy.zero_grad()
     read.clear()
     logprobs, _ = score(policy.train(), ids, mask)
-    assert read == [3 * 12] and torch.allclose(logprobs, expected, atol=1e-5)
+    assert read == [7 + 3 * 5] and torch.allclose(logprobs, expected, atol=1e-5)
     logprobs.sum().backward()
     found = [p.grad for p in policy.parameters() if p.grad is not None]
     assert len(found) == len(gradients) > 10

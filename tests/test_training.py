@@ -128,7 +128,7 @@ def test_the_gradient_does_not_depend_on_reading_prompts_once(tokenizer, monkeyp
     kind = type(models.backbone(policy))
     monkeypatch.setattr(kind, "forward", watched(kind.forward, read))
     for way in ("once", "checkpointing", "whole"):
-        if way == "checkpointing":  # layers that are run again have no cache; the reference's are not
+        if way == "checkpointing":
             policy.gradient_checkpointing_enable({"use_reentrant": False})
         if way == "whole":
             policy.gradient_checkpointing_disable()
@@ -137,7 +137,7 @@ def test_the_gradient_does_not_depend_on_reading_prompts_once(tokenizer, monkeyp
         results.append((*gradients(policy, episodes, advantages, aggregate=aggregate, kl=0.1,
                                    reference=reference, epochs=2), sum(read)))
     (once, stats, fewest), (_, _, some), (_, _, most) = results
-    assert fewest < some < most and 1.25 * fewest < most
+    assert fewest == some and 1.25 * fewest < most
     assert any(g.abs().max() > 1e-4 for g in once)
     for whole, same, _ in results[1:]:
         assert stats["loss"] == pytest.approx(same["loss"], abs=1e-6)
