@@ -294,7 +294,12 @@ def shared_attention(module, query, key, value, attention_mask, shared=0, **opti
            for x in (query, key, value)]
     seen = [torch.cat((x[:, :, :shared].expand(len(rest), -1, -1, -1), rest), 2)
             for x, rest in zip((key, value), own[1:])]
-    rest, _ = sdpa_attention_forward(module, own[0], *seen, attention_mask, **options)  # (B, R, heads, size)
+    # The query heads that share a key stand in one row of queries, so that keys need not be copied for each.
+    heads, kept = query.shape[1], key.shape[1]
+    rest = F.scaled_dot_product_attention(own[0].reshape(len(own[0]), kept, -1, query.shape[-1]), *seen,
+                                          attn_mask=attention_mask.repeat(1, 1, heads // kept, 1),
+                                          scale=options.get("scaling"))
+    rest = rest.reshape(own[0].shape).transpose(1, 2)  # (B, R, heads, size)
     return torch.cat((first, rest.flatten(0, 1)[None]), 1), None
 
 
