@@ -28,7 +28,7 @@ from tqdm import tqdm
 from runs import KEPT, Run, UserError, rank, world_size, writing
 
 
-def pad(sequences: list[list[int]], device="cpu") -> torch.Tensor:
+def pad(sequences: list[list], device="cpu") -> torch.Tensor:
     """(B, T), padded on the right with 0 (masks rule everything; the value of padding never matters)."""
     width = max(map(len, sequences))
     return torch.tensor([sequence + [0] * (width - len(sequence)) for sequence in sequences], device=device)

@@ -16,6 +16,8 @@ groups at 0.64, 0.48 and 0.32, and trains in stages: stage s uses groups 1..s.
 A measurement is potential.jsonl beside the policy it is about, one line per question:
     {"task": "products", "seed": 1000000, "level": 1, "counts": {"code@1": [right, samples], ..}}
 Only what is missing is measured. GRPO takes its questions from there; without any, it measures some first.
+
+Here, too: what a step of RL looked like, and a warning when nothing can be learned from such steps.
 """
 import argparse
 from pathlib import Path
@@ -43,15 +45,19 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 if __name__ == "__main__":
     command(parse)  # --help and mistakes are answered before torch is imported
 
+import math
 import random
+import sys
+from collections import Counter
 from collections.abc import Iterable
 
+import torch
 from tqdm import tqdm
 
 import batches
 import sandbox as sandboxes
 from models import device_of, exists, load_from_args
-from rollout import Engine, Episode, make_engine
+from rollout import STOPS, Engine, Episode, make_engine
 from runs import Run, rank
 from tasks import TASKS, Question, draw, select
 
@@ -59,6 +65,7 @@ POTENTIAL_BOUNDS, RATE_BOUNDS = (0.64, 0.48, 0.32), (0.75, 0.5, 0.25)
 # Mode and temperature. The paper: text, code and two agents that choose freely, at several temperatures.
 WAYS = (("text", 1.0), ("code", 1.0), ("interpreter", 0.6), ("interpreter", 1.0))
 BATCH = 64  # questions measured between two saves
+PATIENCE = 10  # steps in a row until a warning
 Id = tuple[str, int, int]  # task, seed, level: names a question
 Counts = dict[str, list[int]]  # way -> [right, samples]
 
@@ -225,6 +232,44 @@ class Curriculum:
             rows.setdefault(identity(episode.question), []).append(episode.correct)
         asked = [[*name, sum(right), len(right)] for name, right in rows.items()]
         self.run.append("questions.jsonl", [{"step": step, "questions": asked}])
+
+
+def rollout_metrics(episodes: list[Episode], groups: torch.Tensor) -> dict:
+    """What the episodes of a step were like; a step that cannot learn says so here."""
+    count = len(episodes)
+    programs = [turn for e in episodes for turn in e.turns if turn.status]
+    rewards = torch.tensor([e.reward for e in episodes])
+    inside = [rewards[groups == g] for g in groups.unique()]
+    dead = sum(bool(group.max() == group.min()) for group in inside) / len(inside)
+    sampled = sum(sum(e.mask) for e in episodes)
+    stops = {f"stop_{stop}": sum(e.stop == stop for e in episodes) / count for stop in STOPS}
+    return {"reward": sum(e.reward for e in episodes) / count, "dead_groups": dead,
+            "accuracy": sum(e.correct for e in episodes) / count, **stops,
+            "calls": len(programs) / count, "code_share": sum(e.calls > 0 for e in episodes) / count,
+            "code_errors": sum(turn.status != "ok" for turn in programs) / max(1, len(programs)),
+            "sampled_tokens": sampled, "tokens_per_episode": sampled / count,
+            "turns_over_6": sum(len(e.turns) > 6 for e in episodes) / count,
+            "program_seconds": sum(turn.seconds for turn in programs)}
+
+
+# What a step looks like from which nothing is learned -> what may help.
+ALARMS = {
+    "no group had different rewards; easier --levels, more --samples, or a warm start may help":
+        lambda m: m["dead_groups"] == 1,
+    "no episode ended with an answer; more --turn-tokens, a lower --lr, or a warm start may help":
+        lambda m: m["stop_answer"] == 0,
+    "the policy was certain of every token; a lower --lr, or more --kl, may help":
+        lambda m: m["trained_tokens"] > 0 and m["entropy"] < 0.002,
+    "sampler and trainer differed; --importance-cap 2 may help": lambda m: m["logprob_error"] > 0.1}
+
+
+def warn(metrics: dict, streaks: Counter) -> None:
+    """Say once what has been wrong for PATIENCE steps in a row; streaks: so many steps so far."""
+    for text, found in ALARMS.items():
+        streaks[text] = streaks[text] + 1 if found(metrics) else min(0, streaks[text])
+        if streaks[text] == PATIENCE:
+            streaks[text] = -math.inf
+            tqdm.write(f"warning: in {PATIENCE} steps in a row {text}", sys.stderr)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -19,11 +19,14 @@ pi_ref in the ratio's denominator; that is a slip, it must be pi_old. Its settin
 not matter.
 """
 import argparse
+import importlib
 import math
+import os
 import random
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -34,7 +37,6 @@ AGGREGATES = ("sequence", "token", "constant")  # see policy_loss
 CLIP_LOW = 0.2  # how far a ratio may fall
 LOGGED = 4  # episodes of a step that are kept in episodes.jsonl
 SHARED_WITH_SFT = ("device", "dtype", "quantize", "lora_rank", "answer_format", "sandbox", "sandbox_timeout")
-PATIENCE = 10  # steps in a row until a warning
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -45,7 +47,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("--init", choices=("auto", "sft", "base"), default="auto", help="auto: from SFT if there is any")
     add("--sft-run", type=Path, help="folder of the SFT checkpoint (default: runs/MODEL/sft)")
     add("--algorithm", default="grpo", help="grpo, dr-grpo (no std), reinforce (leave-one-out) or ppo")
-    add("--reward", default="outcome", help="outcome (1 or 0) or shaped (the paper's second version)")
+    add("--reward", default="outcome", help="outcome, shaped (the paper's 2nd), or your MODULE:FUNCTION")
     add("--aggregate", choices=AGGREGATES, default="sequence", help="how the losses of tokens become one")
     add("--lr", type=real(0, 1), default=rl["lr"], help="learning rate")
     add("--questions", type=whole(1, 10_000), default=rl["questions"], help="questions per step")
@@ -88,10 +90,10 @@ import evaluate
 import sandbox as sandboxes
 import sft
 from batches import Trainer, pad
-from curriculum import Curriculum
-from models import check_arguments, device_of, exists, load_from_args, save, score
+from curriculum import Curriculum, rollout_metrics, warn
+from models import check_arguments, device_of, exists, first_line, load_from_args, save, score
 from ppo import Critic, Reference
-from rollout import STOPS, Engine, Episode, make_engine
+from rollout import Engine, Episode, make_engine
 from tasks import draw, select
 
 
@@ -188,20 +190,34 @@ def shaped_reward(episode: Episode) -> float:
 REWARDS = {"outcome": outcome_reward, "shaped": shaped_reward}
 
 
+def reward_function(name: str) -> Callable[[Episode], float]:
+    """The reward of this name, or MODULE:FUNCTION: a function of an episode in a file of one's own, found
+    from the folder one is in. UserError if there is none, and later if it does not give a number."""
+    module, _, function = name.partition(":")
+    sys.path += [here for here in [os.getcwd()] if here not in sys.path]
+    try:
+        found = REWARDS.get(name) or getattr(importlib.import_module(module), function)
+    except Exception as error:  # noqa: BLE001  (whatever a module of one's own may raise)
+        raise UserError(f"--reward {name} is none of {', '.join(REWARDS)}, and no function MODULE:FUNCTION "
+                        f"that python finds from here ({first_line(error)})") from None
+
+    def checked(episode: Episode) -> float:
+        reward = found(episode)
+        if not isinstance(reward, (int, float)) or not math.isfinite(reward):
+            raise UserError(f"--reward {name} gave {reward!r} for an episode: a finite number is needed")
+        return float(reward)
+    return checked
+
+
 def old_logprobs(policy, trainer: Trainer, episodes: list[Episode], masks: list[list[int]],
                  args: argparse.Namespace) -> torch.Tensor:
     """Log-probabilities (N, T) of all tokens under the policy before its update. The sampler has reported the
     same but for rounding, so its numbers are taken, unless there are none (of results, which it did not
     write) or the difference is to be corrected (--importance-cap)."""
     if not args.train_on_code_output and not args.importance_cap:
-        return sampler_logprobs(episodes)
+        return pad([episode.logprobs for episode in episodes])
     return trainer.score(lambda ids, mask: score(policy, ids, mask, args.temperature)[0],
                          [e.ids for e in episodes], masks)
-
-
-def sampler_logprobs(episodes: list[Episode]) -> torch.Tensor:
-    """What the engine reported, (N, T)."""
-    return torch.nn.utils.rnn.pad_sequence([torch.tensor(e.logprobs) for e in episodes], True)
 
 
 def importance_weights(old: torch.Tensor, sampled: torch.Tensor, mask: torch.Tensor, cap: float):
@@ -219,7 +235,7 @@ def train_on(policy, reference: Reference | None, trainer: Trainer, episodes: li
     stay in the divisor, so the objective is the mean over all N episodes."""
     correction = {}
     if args.importance_cap:
-        own, sampled = pad([episode.mask for episode in episodes]).bool(), sampler_logprobs(episodes)
+        own, sampled = pad([e.mask for e in episodes]).bool(), pad([e.logprobs for e in episodes])
         weights = importance_weights(old, sampled, own, args.importance_cap)
         advantages = weights * (advantages[:, None] if advantages.ndim == 1 else advantages)
         correction = {"logprob_error": (old - sampled)[own].abs().mean().item(),
@@ -260,44 +276,6 @@ def train_on(policy, reference: Reference | None, trainer: Trainer, episodes: li
             "micro_tokens": trainer.micro_tokens, **correction}
 
 
-def rollout_metrics(episodes: list[Episode], groups: torch.Tensor) -> dict:
-    """What the episodes of a step were like; a step that cannot learn says so here."""
-    count = len(episodes)
-    programs = [turn for e in episodes for turn in e.turns if turn.status]
-    rewards = torch.tensor([e.reward for e in episodes])
-    inside = [rewards[groups == g] for g in groups.unique()]
-    dead = sum(bool(group.max() == group.min()) for group in inside) / len(inside)
-    sampled = sum(sum(e.mask) for e in episodes)
-    stops = {f"stop_{stop}": sum(e.stop == stop for e in episodes) / count for stop in STOPS}
-    return {"reward": sum(e.reward for e in episodes) / count, "dead_groups": dead,
-            "accuracy": sum(e.correct for e in episodes) / count, **stops,
-            "calls": len(programs) / count, "code_share": sum(e.calls > 0 for e in episodes) / count,
-            "code_errors": sum(turn.status != "ok" for turn in programs) / max(1, len(programs)),
-            "sampled_tokens": sampled, "tokens_per_episode": sampled / count,
-            "turns_over_6": sum(len(e.turns) > 6 for e in episodes) / count,
-            "program_seconds": sum(turn.seconds for turn in programs)}
-
-
-# What a step looks like from which nothing is learned -> what may help.
-ALARMS = {
-    "no group had different rewards; easier --levels, more --samples, or a warm start may help":
-        lambda m: m["dead_groups"] == 1,
-    "no episode ended with an answer; more --turn-tokens, a lower --lr, or a warm start may help":
-        lambda m: m["stop_answer"] == 0,
-    "the policy was certain of every token; a lower --lr, or more --kl, may help":
-        lambda m: m["trained_tokens"] > 0 and m["entropy"] < 0.002,
-    "sampler and trainer differed; --importance-cap 2 may help": lambda m: m["logprob_error"] > 0.1}
-
-
-def warn(metrics: dict, streaks: Counter) -> None:
-    """Say once what has been wrong for PATIENCE steps in a row; streaks: so many steps so far."""
-    for text, found in ALARMS.items():
-        streaks[text] = streaks[text] + 1 if found(metrics) else min(0, streaks[text])
-        if streaks[text] == PATIENCE:
-            streaks[text] = -math.inf
-            tqdm.write(f"warning: in {PATIENCE} steps in a row {text}", sys.stderr)
-
-
 def train(policy, reference: Reference | None, engine: Engine, run: Run, args: argparse.Namespace) -> bool:
     """The RL loop, resumable after every checkpoint. False if Ctrl-C stopped it early."""
     trainer = Trainer(batches.trained_parameters(policy), args.lr, args.micro_tokens)
@@ -306,7 +284,7 @@ def train(policy, reference: Reference | None, engine: Engine, run: Run, args: a
     optimizers = trainer.optimizers + (critic.trainer.optimizers if critic else [])
     start = batches.restore(run, parameters, optimizers)
     curriculum, streaks = Curriculum(args, engine, run), Counter()
-    finished = start >= args.steps
+    finished, reward = start >= args.steps, reward_function(args.reward)
     with stoppable() as stopped, tqdm(total=args.steps, initial=start, desc=args.algorithm.upper(),
                                       unit="step", disable=rank() > 0) as bar:
         for step in range(start, args.steps):
@@ -316,7 +294,7 @@ def train(policy, reference: Reference | None, engine: Engine, run: Run, args: a
                                 seed=args.seed * 1_000_003 + step)
             written = time.perf_counter()
             for episode in episodes:
-                episode.reward = REWARDS[args.reward](episode)
+                episode.reward = reward(episode)
             groups = torch.arange(len(questions)).repeat_interleave(args.samples)
             metrics = {"step": step, "stage": curriculum.stage(step), **rollout_metrics(episodes, groups)}
 
@@ -380,9 +358,9 @@ def starting_point(args: argparse.Namespace) -> Path | None:
 
 def check(args: argparse.Namespace) -> None:
     """Refuse what cannot work, before anything is made or loaded."""
-    for flag, names in (("algorithm", (*ADVANTAGES, "ppo")), ("reward", tuple(REWARDS))):
-        if getattr(args, flag) not in names:
-            raise UserError(f"--{flag} {getattr(args, flag)} is none of {', '.join(names)}")
+    if args.algorithm not in (*ADVANTAGES, "ppo"):
+        raise UserError(f"--algorithm {args.algorithm} is none of {', '.join(ADVANTAGES)}, ppo")
+    reward_function(args.reward)
     check_arguments(args)
 
 

@@ -178,7 +178,10 @@ def check_cache(policy, ids: list[int], length: int) -> None:
     tokens = torch.tensor([ids], device=cache.device)
     own, likeliest = policy(input_ids=tokens).logits[0, -1].float().log_softmax(-1).topk(8)
     answer = torch.cat((tokens, likeliest[None, :1]), 1)
-    trainer = score(policy, answer, torch.ones_like(answer))[0][0, -1]
+    try:
+        trainer = score(policy, answer, torch.ones_like(answer))[0][0, -1]
+    except ValueError as error:  # transformers refuses soft caps
+        raise UserError(f"this model cannot be trained here: {error}") from None
     gap = max((sampler[likeliest] - own).abs().max().item(), (trainer - own[0]).abs().item())
     if not gap < (0.02 if cache.dtype == torch.float32 and not is_mixed(policy) else 0.5):
         raise UserError(f"this model cannot be trained here: in rollouts its log-probabilities are off by "

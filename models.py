@@ -242,8 +242,7 @@ def mixed_precision(policy):
 
 
 def token_logprobs(logits: torch.Tensor, ids: torch.Tensor, temperature: float = 1.0,
-                   want_entropy: bool = True
-                   ) -> tuple[torch.Tensor, torch.Tensor | None]:
+                   want_entropy: bool = True) -> tuple[torch.Tensor, torch.Tensor | None]:
     """(logprobs, entropy) of shape ids.shape. logits (..., V) at a place predict the id at that place. In
     float32 at least, of the distribution that was sampled: logits / temperature. The entropy is a statistic:
     it carries no gradient, which would cost several more copies of the logits."""
@@ -289,18 +288,17 @@ def shared_attention(module, query, key, value, attention_mask, shared=0, **opti
     shared + R); the shared tokens see each other. Without `shared` it is transformers' "sdpa"."""
     if not shared:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
-    first, _ = sdpa_attention_forward(module, *(x[:, :, :shared] for x in (query, key, value)), None, **options)
-    own = [x[0, :, shared:].unflatten(1, (-1, attention_mask.shape[2])).transpose(0, 1)  # (B, heads, R, size)
-           for x in (query, key, value)]
-    seen = [torch.cat((x[:, :, :shared].expand(len(rest), -1, -1, -1), rest), 2)
-            for x, rest in zip((key, value), own[1:])]
-    # The query heads that share a key stand in one row of queries, so that keys need not be copied for each.
-    heads, kept = query.shape[1], key.shape[1]
-    rest = F.scaled_dot_product_attention(own[0].reshape(len(own[0]), kept, -1, query.shape[-1]), *seen,
-                                          attn_mask=attention_mask.repeat(1, 1, heads // kept, 1),
-                                          scale=options.get("scaling"))
-    rest = rest.reshape(own[0].shape).transpose(1, 2)  # (B, R, heads, size)
-    return torch.cat((first, rest.flatten(0, 1)[None]), 1), None
+    rest = attention_mask.shape[2]  # begun (1, heads, S, size), own (B, heads, R, size)
+    parts = [(x[:, :, :shared], x[0, :, shared:].unflatten(1, (-1, rest)).transpose(0, 1))
+             for x in (query, key, value)]
+    first, _ = sdpa_attention_forward(module, *(begun for begun, _ in parts), None, **options)
+    keys, values = (torch.cat((begun.expand(len(own), -1, -1, -1), own), 2) for begun, own in parts[1:])
+    own, groups = parts[0][1], query.shape[1] // key.shape[1]
+    # The query heads that share a key stand in one row of queries: keys are not copied for each of them.
+    second = F.scaled_dot_product_attention(
+        own.reshape(len(own), key.shape[1], groups * rest, -1), keys, values,
+        attn_mask=attention_mask.repeat(1, 1, groups, 1), scale=options.get("scaling"))
+    return torch.cat((first, second.reshape(own.shape).transpose(1, 2).flatten(0, 1)[None]), 1), None
 
 
 AttentionInterface.register("shared", shared_attention)

@@ -88,6 +88,8 @@ grpo --quantize nf4                                       | --lora-rank above 0
 grpo --quantize int3                                      | --quantize
 grpo --algorithm dpo                                      | grpo, dr-grpo, reinforce, ppo
 grpo --reward love                                        | outcome, shaped
+grpo --reward json:love                                   | MODULE:FUNCTION
+grpo --reward nowhere:love                                | No module named 'nowhere'
 grpo --aggregate mean                                     | --aggregate
 grpo --curriculum hard                                    | --curriculum
 grpo --mode both                                          | --mode

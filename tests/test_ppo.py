@@ -140,7 +140,7 @@ def test_the_critic_learns_and_leaves_the_policy_alone(tokenizer, tmp_path, monk
     policy, reference = policies(tokenizer, tmp_path, lora)
     episodes = episodes_for(policy, [1, 0, 1, 0])
     critic = Critic(policy, reference, ARGS)
-    masks, old = [e.mask for e in episodes], grpo.sampler_logprobs(episodes)
+    masks, old = [e.mask for e in episodes], pad([e.logprobs for e in episodes])
     _, targets, stats = critic.advantages(episodes, masks, old)
     assert stats["kl"] == pytest.approx(0, abs=1e-6) and stats["value"] == stats["explained_variance"] == 0
     weights, values = all_weights(policy, critic)
@@ -193,7 +193,7 @@ def test_values_and_their_gradient_do_not_depend_on_micro_batches(tokenizer, tmp
     monkeypatch.setattr(ppo, "CRITIC_UPDATES", 1)
     policy, _ = policies(tokenizer, tmp_path, False)
     episodes = episodes_for(policy, [1, 0, 1, 0])
-    masks, old = [e.mask for e in episodes], grpo.sampler_logprobs(episodes)
+    masks, old = [e.mask for e in episodes], pad([e.logprobs for e in episodes])
     results = []
     for micro_tokens in (1, 30, 4096):
         critic = Critic(policy, None, Namespace(**{**vars(ARGS), "micro_tokens": micro_tokens}))

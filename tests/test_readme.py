@@ -11,18 +11,12 @@ README = (ROOT / "README.md").read_text("utf-8")
 DIFFS = re.findall(r"```diff\n(.*?)```", README, re.DOTALL)
 # A name that the change adds: flags that need it, what python prints that uses it, and what that is.
 USES = {
-    '"brief"': (["--reward", "brief"], """if True:
-        from grpo import REWARDS
-        from rollout import Episode, Turn
-        turn = Turn(0, 1, "", "x", "", "ok")
-        print([REWARDS["brief"](Episode(None, [], [], [], [turn] * n, correct=True)) for n in (0, 1, 3)])
-        """, "[1.0, 1.0, 0.81]"),
     '"batch"': (["--algorithm", "batch"], """if True:
         import torch
         from grpo import ADVANTAGES
-        advantages = ADVANTAGES["batch"](torch.tensor([1.0, 1, 0, 0]), torch.tensor([0, 0, 1, 1]))
+        advantages = ADVANTAGES["batch"](torch.tensor([1.0, 0, 0, 0]), torch.tensor([0, 0, 1, 1]))
         print([round(a, 3) for a in advantages.tolist()])
-        """, "[0.866, 0.866, -0.866, -0.866]"),
+        """, "[1.0, -1.0, 0.0, 0.0]"),
     '"factorial_zeros"': (["--tasks", "factorial_zeros"], """if True:
         from sandbox import Sandbox
         from tasks import TASKS
@@ -33,6 +27,25 @@ USES = {
         """, " ".join(["True"] * 9)),
 }
 SHORT = "--steps 1 --questions 2 --samples 2 --init base --turn-tokens 8 --eval-questions 0".split()
+
+
+def test_the_readme_shows_a_reward(tmp_path):
+    """It stands in a file of one's own, in the folder one is in."""
+    (block,) = [code for code in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "def brief" in code]
+    assert "python grpo.py --reward mine:brief --out" in README and "`mine.py`" in README
+    (tmp_path / "mine.py").write_text(block)
+    program = f"""if True:
+        import sys
+        sys.path.remove("")
+        sys.path.insert(0, {str(ROOT)!r})
+        import grpo
+        from rollout import Episode, Turn
+        grpo.main({["--reward", "mine:brief", *SHORT]!r})
+        reward, turn = grpo.reward_function("mine:brief"), Turn(0, 1, "", "x", "", "ok")
+        print([reward(Episode(None, [], [], [], [turn] * n, correct=True)) for n in (0, 1, 3)])"""
+    result = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True,
+                            check=False)
+    assert result.stdout.endswith("[1.0, 1.0, 0.81]\n"), result.stderr[-1000:]
 
 
 def test_the_readme_shows_a_change():

@@ -15,6 +15,7 @@ from test_training import episodes_for, gradients
 from transformers import Gemma2Config, Gemma2ForCausalLM, MistralConfig, MistralForCausalLM
 
 import batches
+import curriculum
 import grpo
 import models
 import sft
@@ -239,13 +240,13 @@ def test_a_collapse_is_said_once(capsys):
             "logprob_error": 1e-4}
     streaks = Counter()
     for metrics in [{**fine, "dead_groups": 1.0}] * 9 + [fine] + [{**fine, "dead_groups": 1.0}] * 30:
-        grpo.warn(metrics, streaks)
+        curriculum.warn(metrics, streaks)
     printed = capsys.readouterr().err.strip().splitlines()
     assert len(printed) == 1 and "no group had different rewards" in printed[0] and "--levels" in printed[0]
     for change, words in (({"stop_answer": 0.0}, "no episode ended"), ({"entropy": 1e-4}, "certain"),
                           ({"logprob_error": 0.5}, "--importance-cap")):
-        for _ in range(grpo.PATIENCE):
-            grpo.warn({**fine, **change}, streaks)
+        for _ in range(curriculum.PATIENCE):
+            curriculum.warn({**fine, **change}, streaks)
         assert words in capsys.readouterr().err
 
 
@@ -274,10 +275,10 @@ SMALL = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "nu
     (lambda: MistralForCausalLM(MistralConfig(**SMALL, sliding_window=8)), "looks back only 8 tokens"),
     (lambda: Gemma2ForCausalLM(Gemma2Config(**SMALL, sliding_window=4096, query_pre_attn_scalar=8,
                                             attn_logit_softcapping=0.05, layer_types=["full_attention"] * 2)),
-     "off by"),
+     "cannot be trained here"),
     (lambda: Gemma2ForCausalLM(Gemma2Config(**SMALL, sliding_window=4096, query_pre_attn_scalar=8,
-                                            final_logit_softcapping=0.01, layer_types=["full_attention"]
-                                            * 2)),
+                                            final_logit_softcapping=0.01, attn_logit_softcapping=None,
+                                            layer_types=["full_attention"] * 2)),
      "off by")])
 def test_models_that_would_be_sampled_differently_are_refused(make, words):
     torch.manual_seed(0)

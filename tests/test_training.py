@@ -5,6 +5,7 @@ import json
 import math
 import os
 import signal
+import sys
 import time
 from argparse import Namespace
 from unittest import mock
@@ -291,6 +292,17 @@ def test_shaped_reward(correct, stop, codes, reward):
     episode = Episode(TASKS["products"].question(0, 1), [], [], [], turns, correct=correct, stop=stop)
     assert grpo.shaped_reward(episode) == pytest.approx(reward)
     assert grpo.outcome_reward(episode) == float(correct)
+
+
+@pytest.mark.parametrize("value", ["None", "'1'", "float('nan')"])
+def test_a_reward_that_is_no_number_ends_in_one_line(tmp_path, monkeypatch, value):
+    monkeypatch.chdir(tmp_path)
+    name = f"rewards_{abs(hash(value))}"
+    (tmp_path / f"{name}.py").write_text(f"def mine(episode): return {value}\ndef one(episode): return True")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert grpo.reward_function(f"{name}:one")(None) == 1.0
+    with pytest.raises(UserError, match="a finite number is needed"):
+        grpo.reward_function(f"{name}:mine")(None)
 
 
 # ----------------------------------------------------------------------------------- references and adapters
