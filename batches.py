@@ -1,4 +1,4 @@
-"""What SFT, GRPO and the critic share: padded micro-batches, the one optimizer step, its checkpoint.
+"""What SFT, GRPO and the critic share: micro-batches, the one optimizer step, its checkpoint.
 
     sequences -> micro-batches, padded on the right -> loss.backward() for each -> clip -> one optimizer step
 
@@ -59,24 +59,20 @@ def batch_of(step: int, size: int, batch: int, seed: int | str) -> list[int]:
 
 def micro_batches(lengths: list[int], tokens: int, prompts: list[tuple] | None = None,
                   chosen: Iterable[int] | None = None) -> list[list[int]]:
-    """The chosen indices (default: all) in groups of at most `tokens` places, padding included. Padding is
-    computed, too, so sequences shorter than three quarters of a group's longest start a new one. With
-    prompts, a group has one prompt, and as much padding as costs less than to read the prompt again."""
+    """The chosen indices (default: all) in groups of at most `tokens` places, padding included, and of one
+    prompt. Only attention computes padding; what is shorter than half of a group's longest starts a new one.
+    """
     chosen = list(range(len(lengths)) if chosen is None else chosen)
     prompt = prompts or [()] * len(lengths)
     longest = {prompt[i]: lengths[i] for i in sorted(chosen, key=lambda i: lengths[i])}
     groups: list[list[int]] = []
-    padding = 0
     for i in sorted(chosen, key=lambda i: (-longest[prompt[i]], prompt[i], -lengths[i], i)):
         first = groups[-1][0] if groups else i
-        padding += lengths[first] - lengths[i]
-        fits = (prompt[i] == prompt[first] and padding <= len(prompt[i]) if prompts
-                else lengths[i] >= 0.75 * lengths[first])
-        if groups and fits and (len(groups[-1]) + 1) * lengths[first] <= tokens:
+        alike = prompt[i] == prompt[first] and lengths[i] >= lengths[first] / 2
+        if groups and alike and (len(groups[-1]) + 1) * lengths[first] <= tokens:
             groups[-1].append(i)
         else:
             groups.append([i])
-            padding = 0
     return groups
 
 

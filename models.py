@@ -263,42 +263,44 @@ def logits_chunk(vocabulary: int) -> int:
 def predicting_states(policy, model, ids: torch.Tensor, mask: torch.Tensor
                       ) -> tuple[torch.Tensor, torch.Tensor]:
     """(states (N, H), where (B, T)): hidden states of `model`, a backbone, that predict the trained tokens.
-    The episodes of a group start with the same prompt. What all B rows share, S tokens, is read once: one
-    sequence of S + B (T - S) tokens goes through the layers, and `shared_attention` knows who sees what."""
+    Only what these see goes through the layers, as one sequence without padding: first what all B rows share,
+    S tokens (the episodes of a group start with the same prompt), then the rest of each row, up to R tokens.
+    `shared_attention` knows who sees what."""
     where = torch.zeros_like(mask, dtype=torch.bool)
     where[:, 1:] = mask[:, 1:].bool()  # token t is predicted at position t-1; the first token never is
-    (rows, length), shared = ids.shape, shared_prefix(ids, where)
-    places = torch.arange(length, device=ids.device)
+    if not where.any():
+        return model(input_ids=ids[:1, :1], use_cache=False)[0][0, :0], where
+    shared, places = shared_prefix(ids, where), torch.arange(ids.shape[1], device=ids.device)
+    read = where.flip(1).cumsum(1).flip(1)[:, shared + 1:] > 0  # (B, R): something behind it is trained
+    rest = places[shared:-1].expand_as(read)
+    index = (shared - 1 + read.flatten().cumsum(0)).view_as(read)  # where a token of the rest stands
     model.config._attn_implementation = "shared"  # for good: backward may run the layers again
     with mixed_precision(policy):
-        if rows == 1 or not shared:
-            hidden = model(input_ids=ids, use_cache=False)[0]
-        else:
-            hidden = model(input_ids=torch.cat((ids[0, :shared], ids[:, shared:].flatten()))[None],
-                           position_ids=torch.cat((places[:shared], places[shared:].repeat(rows)))[None],
-                           attention_mask=(places <= places[shared:, None])[None, None],  # (1, 1, T - S, T)
-                           use_cache=False, shared=shared)[0]
-            hidden = hidden[:, shared:].view(rows, length - shared, -1)
-    return hidden[:, :-1][where[:, length + 1 - hidden.shape[1]:]], where
+        hidden = model(input_ids=torch.cat((ids[0, :shared], ids[:, shared:-1][read]))[None],
+                       position_ids=torch.cat((places[:shared], rest[read]))[None], use_cache=False,
+                       attention_mask=(places[:-1] <= rest[0, :, None])[None, None],  # (1, 1, R, S + R)
+                       shared=shared, index=index, read=read)[0][0]
+    return hidden[index[where[:, shared + 1:]]], where
 
 
-def shared_attention(module, query, key, value, attention_mask, shared=0, **options):
-    """Attention when `shared` tokens are followed by the rest of B rows, all R long, in one sequence: query
-    (1, heads, shared + B R, size). Each row sees the shared tokens and its own, attention_mask (1, 1, R,
-    shared + R); the shared tokens see each other. Without `shared` it is transformers' "sdpa"."""
-    if not shared:
+def shared_attention(module, query, key, value, attention_mask, shared=0, index=None, read=None, **options):
+    """Attention of one sequence, query (1, heads, L, size), that starts with S `shared` tokens, followed by
+    the rest of B rows: token r of row b stands at index[b, r] if read[b, r] (else it is padding). Each row
+    sees the shared tokens and its own. Without an index it is transformers' "sdpa"."""
+    if index is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
-    rest = attention_mask.shape[2]  # begun (1, heads, S, size), own (B, heads, R, size)
-    parts = [(x[:, :, :shared], x[0, :, shared:].unflatten(1, (-1, rest)).transpose(0, 1))
-             for x in (query, key, value)]
-    first, _ = sdpa_attention_forward(module, *(begun for begun, _ in parts), None, **options)
+    parts = [(x[:, :, :shared], x[0, :, index].transpose(0, 1)) for x in (query, key, value)]
     keys, values = (torch.cat((begun.expand(len(own), -1, -1, -1), own), 2) for begun, own in parts[1:])
-    own, groups = parts[0][1], query.shape[1] // key.shape[1]
+    own, groups = parts[0][1], query.shape[1] // key.shape[1]  # (B, heads, R, size)
     # The query heads that share a key stand in one row of queries: keys are not copied for each of them.
     second = F.scaled_dot_product_attention(
-        own.reshape(len(own), key.shape[1], groups * rest, -1), keys, values,
+        own.reshape(len(own), key.shape[1], groups * own.shape[2], -1), keys, values,
         attn_mask=attention_mask.repeat(1, 1, groups, 1), scale=options.get("scaling"))
-    return torch.cat((first, second.reshape(own.shape).transpose(1, 2).flatten(0, 1)[None]), 1), None
+    out = second.reshape(own.shape).transpose(1, 2)[read][None]
+    if shared:
+        first, _ = sdpa_attention_forward(module, *(begun for begun, _ in parts), None, **options)
+        out = torch.cat((first, out), 1)
+    return out, None
 
 
 AttentionInterface.register("shared", shared_attention)
@@ -315,8 +317,8 @@ def shared_prefix(ids: torch.Tensor, mask: torch.Tensor) -> int:
 def score(policy, ids: torch.Tensor, mask: torch.Tensor, temperature: float = 1.0, chunk: int | None = None,
           want_entropy: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
     """(logprobs, entropy), each (B, T): of ids[b, t] given what stands before, where mask[b, t]; 0 elsewhere.
-    ids (B, T) are padded on the right with anything. No attention mask is needed: attention is causal, so
-    padding behind a token cannot reach it, and a pad token that equals end-of-turn cannot do harm."""
+    ids (B, T) are padded on the right with anything: padding is not read, so a pad token that equals
+    end-of-turn cannot do harm."""
     states, where = predicting_states(policy, backbone(policy), ids, mask)  # (N, H)
     head = unwrap(policy).get_output_embeddings()
     empty = states.new_zeros(ids.shape, dtype=torch.float32)

@@ -221,15 +221,10 @@ def test_micro_batches_cover_everything_within_budget():
 
 
 def test_micro_batches_of_shared_prompts_hold_one_prompt_each():
-    def prompts(length):
-        return [(ord(name), *[0] * (length - 1)) for name in "abbabc"]
-
-    lengths = [30, 10, 50, 12, 31, 9]
-    groups = micro_batches(lengths, 100, prompts(60))
-    assert groups == [[2, 4], [1], [0, 3], [5]]  # the prompt with the longest first; 3 x 50 would be too many
-    assert micro_batches(lengths, 1000, prompts(60)) == [[2, 4, 1], [0, 3], [5]]
-    # 19 + 40 places of padding are more than a prompt of 25
-    assert micro_batches(lengths, 1000, prompts(25)) == [[2, 4], [1], [0, 3], [5]]
-    assert micro_batches(lengths, 1000, prompts(10)) == [[2], [4], [1], [0], [3], [5]]
-    assert micro_batches(lengths, 1000, prompts(60), chosen=[1, 4, 0]) == [[4, 1], [0]]
+    prompts = ["a", "b", "b", "a", "b", "c"]
+    lengths = [30, 10, 50, 20, 31, 9]
+    groups = micro_batches(lengths, 100, prompts)
+    assert groups == [[2, 4], [1], [0, 3], [5]]  # the longest first; 10 is less than half of 50
+    assert micro_batches(lengths, 99, prompts) == [[2], [4], [1], [0, 3], [5]]
+    assert micro_batches(lengths, 100, prompts, chosen=[1, 4, 0]) == [[4], [1], [0]]
     assert micro_batches([], 10, []) == []

@@ -161,8 +161,9 @@ def test_a_shared_prompt_is_read_once_with_the_same_result(tokenizer, monkeypatc
     read = []
     model = type(models.backbone(policy))
     monkeypatch.setattr(model, "forward", watched(model.forward, read))
-    for rows, trained, tokens in ((ids, mask, [first - 1 + 4 * (61 - first)]), (ids, early, [1 + 4 * 59]),
-                                  (other, mask, [4 * 60]), (ids[:1], mask[:1], [60])):
+    for rows, trained, begun in ((ids, mask, first - 1), (ids, early, 1), (other, mask, 0),
+                                 (ids[:1], mask[:1], int(mask[0].nonzero()[0]) - 1)):
+        last = [int(row.nonzero().max()) if row.any() else 0 for row in trained]
         results = []
         for shared in (models.shared_prefix, lambda ids, mask: 0):
             with monkeypatch.context() as patch:
@@ -171,7 +172,9 @@ def test_a_shared_prompt_is_read_once_with_the_same_result(tokenizer, monkeypatc
                 read.clear()
                 logprobs, entropy = score(policy, rows, trained)
                 (logprobs * torch.linspace(-1, 1, 60)).sum().backward()
-            assert read == (tokens if shared is models.shared_prefix else [rows.numel()])
+            assert models.shared_prefix is not shared or shared(rows, trained) == begun
+            begun = begun if models.shared_prefix is shared else 0
+            assert read == [begun + sum(max(0, end - begun) for end in last)]  # no padding, nothing behind
             gradients = [p.grad for p in policy.parameters() if p.grad is not None]
             results.append([logprobs.detach(), entropy, *gradients])
         assert len(results[0]) == len(results[1]) > 10
@@ -207,7 +210,7 @@ def test_a_shared_prompt_is_read_once_under_gradient_checkpointing(tokenizer, mo
     policy.zero_grad()
     read.clear()
     logprobs, _ = score(policy.train(), ids, mask)
-    assert read == [7 + 3 * 5] and torch.allclose(logprobs, expected, atol=1e-5)
+    assert read == [7 + 3 * 4] and torch.allclose(logprobs, expected, atol=1e-5)
     logprobs.sum().backward()
     found = [p.grad for p in policy.parameters() if p.grad is not None]
     assert len(found) == len(gradients) > 10
