@@ -170,7 +170,7 @@ def rule_code(rule, letter):
 def formal_fallacies(rng, level):
     group, truth = rng.choice(GROUPS), rng.random() < 0.5
     while True:
-        names = rng.sample(PROPERTIES, grow(level, 3, 5))
+        names = rng.sample(PROPERTIES, (3, 4, 5, 5, 6)[level - 1])
         chain = [(name, rng.random() < 0.6) for name in names]
         rules = [([a], b) for a, b in zip(chain, chain[1:])]
         if level >= 4:  # one step of the chain needs the step before it too
@@ -200,7 +200,7 @@ def formal_fallacies(rng, level):
                 and any(world[end[0]] != end[1] for world in models)):
             break
     rng.shuffle(used)
-    letter = dict(zip(names, "abcde"))
+    letter = dict(zip(names, "abcdef"))
     if truth:
         steps, known = [], [chain[0]]
         for rule in rules:
@@ -285,6 +285,29 @@ def todays_date(rng, level):
     return f"Today is {written(day)}", day, as_code(day)
 
 
+def moved(day, months, days):
+    """The date so many months and then so many days later."""
+    return (month_later(day, months) if months else day) + timedelta(days)
+
+
+def dates_like(rng, right, months, days):
+    """Five wrong dates for a question about a shift by so many months and days.
+
+    All six form a pattern: even steps of the shift that is asked for (so that today and the shift in the
+    other direction are often among them) and, across, of one, two or ten days or a month. The right one may
+    stand anywhere in it, so that neither the first, nor the last, nor what most options resemble stands out.
+    """
+    while True:
+        month, day = rng.choice(((0, 1), (0, 2), (0, 10), (1, 0)))
+        sizes = rng.choice(((6, 1), (3, 2), (2, 3)))
+        i, j = map(rng.randrange, sizes)
+        shifts = [(months * (k - i) + month * (n - j), days * (k - i) + day * (n - j))
+                  for k in range(sizes[0]) for n in range(sizes[1])]
+        dates = {moved(right, *shift) for shift in shifts}
+        if len(dates) == 6 and (right.day <= 28 or not any(shift[0] for shift in shifts)):
+            return sorted(dates - {right})
+
+
 @task("date_understanding", "BBH", "train", "order", exact(choice), text_solvable=True)
 def date_understanding(rng, level):
     sentence, today, program = todays_date(rng, level)
@@ -293,25 +316,12 @@ def date_understanding(rng, level):
             f"{far} days ago": -far, f"{far} days from today": far}
     months = {"one month ago": -1, "one month from today": 1, "one year ago": -12, "one year from today": 12}
     ask = rng.choice([*asks, *(months if today.day <= 28 and level >= 2 else ())])
-    if ask in asks:
-        right, mirrored = today + timedelta(asks[ask]), today - timedelta(asks[ask])
-        step = f"day = today + timedelta({asks[ask]})"
-    else:
-        right, mirrored = month_later(today, months[ask]), month_later(today, -months[ask])
-        shift = f"{'-' if months[ask] < 0 else '+'} {abs(months[ask])}"
-        step = f"""
-            months = today.year * 12 + today.month - 1 {shift}
-            day = date(months // 12, months % 12 + 1, today.day)"""
-    def beside(day):
-        """Dates that are easily taken for this one."""
-        turned = [day.replace(month=day.day, day=day.month)] if day.day <= 12 else []
-        return [*(day + timedelta(days) for days in (-2, -1, 1, 2, 10, -10)), *turned,
-                *(month_later(day, shift) for shift in (-12, -1, 1, 12, 11))]
-
-    # All options lie round one of them, and not always round the right one.
-    middle = rng.choice([right, *rng.sample([mirrored, today, *beside(right)], 5)])
-    wrong = dict.fromkeys(day for day in [middle, *rng.sample(beside(middle), 8)] if day != right)
-    lines, letter, letters = options(rng, in_figures(right), list(map(in_figures, wrong))[:5])
+    shift = (0, asks[ask]) if ask in asks else (months[ask], 0)
+    right = moved(today, *shift)
+    step = f"day = today + timedelta({asks.get(ask)})" if ask in asks else f"""
+        months = today.year * 12 + today.month - 1 {'-' if shift[0] < 0 else '+'} {abs(shift[0])}
+        day = date(months // 12, months % 12 + 1, today.day)"""
+    lines, letter, letters = options(rng, in_figures(right), map(in_figures, dates_like(rng, right, *shift)))
     return Draft(
         f"{sentence}. What is the date {ask} in MM/DD/YYYY?\n{lines}\n{LETTER}",
         program=code("from datetime import date, timedelta", f"today = {program}", step,
@@ -673,7 +683,7 @@ def geometric_shapes(rng, level):
         corners = outline(rng, shape)
         corners = corners if shape == "line" else [*corners, corners[0]]
         inner = range(1, len(corners) - 1)
-        cuts = sorted(rng.sample(inner, min(grow(level, 0, 3), len(inner)))) if level >= 3 else []
+        cuts = sorted(rng.sample(inner, min(level - 1, len(inner))))
         parts = [corners[a:b + 1] for a, b in zip([0, *cuts], [*cuts, len(corners) - 1])]
         if level >= 4:
             rng.shuffle(parts)
@@ -818,7 +828,7 @@ def penguins_in_a_table(rng, level):
                       for species, animals in tables.items())
     steps = [f"animals = {tables[kind]}"]
     changes = []
-    for edit in rng.sample(("add", "delete", "change"), grow(level, 0, 2)):
+    for edit in rng.sample(("add", "delete", "change"), (0, 1, 1, 2, 3)[level - 1]):
         penguins = tables["penguin"]
         if edit == "add":
             name = names[4]

@@ -292,7 +292,7 @@ def ruin_names(rng, level):
 @task("salient_translation_error_detection", "BBH", "train", "knowledge", exact(choice), text_solvable=True)
 def salient_translation_error_detection(rng, level):
     (name, woman), (second, _), (third, _) = rng.sample([(n, 0) for n in BOYS] + [(n, 1) for n in GIRLS], 3)
-    city, other_city = rng.sample(list(CITIES), 2)
+    city, other_city, second_city = rng.sample(list(CITIES), 3)
     job, other_job = rng.sample(JOBS, 2)
     numbers = rng.sample(list(GERMAN_NUMBERS), 3)
     thing, second_thing = rng.sample(list(THINGS_MADE), 2)
@@ -306,21 +306,31 @@ def salient_translation_error_detection(rng, level):
               "verb": verb[1], "number": GERMAN_NUMBERS[numbers[0]], "adjective": meaning}
     german = [capital(phrase[0]), verb[0], f"{name},", ("ein", "eine")[woman], job[woman], f"aus {city},",
               numbers[0], adjective, thing]
-    if level == 5:
-        source |= {"person 2": second, "verb 2": second_verb[1], "number 2": GERMAN_NUMBERS[numbers[1]]}
-        german += [f"und {second} {second_verb[0]} {numbers[1]} {second_thing}"]
+    second_adjective = rng.choice([word for word in PLAIN_ADJECTIVES if word != adjective])
     if level >= 3:
+        source |= {"person 2": second, "verb 2": second_verb[1], "number 2": GERMAN_NUMBERS[numbers[1]]}
+        german += ["und", second, second_verb[0], numbers[1], second_thing]
+    if level >= 4:
+        source["city 2"] = CITIES[second_city]
+        german.insert(-3, f"aus {second_city}")
+    if level == 5:
+        source["adjective 2"] = PLAIN_ADJECTIVES[second_adjective]
+        german.insert(-1, second_adjective)
+    if level >= 2:
         source["reason"] = reason[1]
         german[-1] += f", {reason[0]}"
+
+    def one_of(*slots):
+        return rng.choice([slot for slot in slots if slot in source])
+
     slips = {
-        "Named entities": rng.choice(({"person": third}, {"city": CITIES[other_city]})),
+        "Named entities": rng.choice(({"person": third}, {one_of("city", "city 2"): CITIES[other_city]})),
         "Facts": {"profession": other_job[2]},
-        "Numerical values": {rng.choice(("number", "number 2")) if level == 5 else "number":
-                             GERMAN_NUMBERS[numbers[2]]},
-        "Modifiers or adjectives": {"adjective": rng.choice([w for w in PLAIN_ADJECTIVES.values()
-                                                             if w != meaning])},
+        "Numerical values": {one_of("number", "number 2"): GERMAN_NUMBERS[numbers[2]]},
+        "Modifiers or adjectives": {one_of("adjective", "adjective 2"): rng.choice(
+            [word for word in PLAIN_ADJECTIVES.values() if word not in source.values()])},
         "Negation or antonyms": rng.choice(({"adjective": reverse}, {"verb": verb[2]})),
-        "Dropped content": {rng.choice(("phrase", "reason")) if level >= 3 else "phrase": ""},
+        "Dropped content": {one_of("phrase", "reason"): ""},
     }
     if not reverse:
         slips["Negation or antonyms"] = {"verb": verb[2]}
@@ -330,8 +340,10 @@ def salient_translation_error_detection(rng, level):
     profession = with_article(given["profession"])
     english = f"{given['phrase']} {given['person']}, {profession} from {given['city']},"
     english = f"{english} {given['verb']} {given['number']} {given['adjective']} {THINGS_MADE[thing]}".strip()
-    if level == 5:
-        english += f", and {second} {given['verb 2']} {given['number 2']} {THINGS_MADE[second_thing]}"
+    if level >= 3:
+        home = f" from {given['city 2']}" if level >= 4 else ""
+        things = f"{given.get('adjective 2', '')} {THINGS_MADE[second_thing]}".strip()
+        english += f", and {second}{home} {given['verb 2']} {given['number 2']} {things}"
     if given.get("reason"):
         english += f", {given['reason']}"
     lines, letter, letters = options(rng, f"{error}: {ERRORS[error]}",

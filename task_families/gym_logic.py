@@ -304,8 +304,8 @@ def family_relationships(rng, level):
 
     add_couple(None, 2 if level < 4 else 3)
     # How many children each of the first children has who marries.
-    for one, children in zip(couples[0][2], rng.choice({1: [[]], 2: [[1]], 3: [[2], [1]], 4: [[1, 1], [2]],
-                                                        5: [[1, 2], [2, 1]]}[level])):
+    for one, children in zip(couples[0][2], rng.choice({1: [[1]], 2: [[2]], 3: [[1, 1]], 4: [[1, 1], [1, 2]],
+                                                        5: [[2, 1], [2, 2]]}[level])):
         add_couple(one, children)
     moves = {}  # person -> pairs (step, the step and the person it leads to)
     for husband, wife, children in couples:
@@ -462,7 +462,7 @@ def roles(answer):
 
 @task("knights_knaves", "RG", "train", "logic", exact(roles))
 def knights_knaves(rng, level):
-    people = rng.sample(GIRLS + BOYS, min(level + 1, 5))
+    people = rng.sample(GIRLS + BOYS, level + 1)
     good, bad = rng.choice((("a knight", "a knave"), ("a saint", "a sinner"), ("an angel", "a devil"),
                             ("a hero", "a villain"), ("a sage", "a fool")))
     while True:

@@ -602,10 +602,11 @@ def prime_factorization(rng, level):
 
 @task("gcd", "RG", "test", "math", exact(integer))
 def gcd(rng, level):
-    top = 50 * 10 ** level
+    top = 400 * 5 ** level
     while True:
-        common = rng.randint(1, top // 5)
-        numbers = [common * rng.randint(2, top // common) for _ in range(grow(level, 2, 4))]
+        common = rng.randint(1, top // 20)
+        factors = rng.sample(range(2, top // common + 1), grow(level, 2, 4))
+        numbers = [common * factor for factor in factors]
         if math.gcd(*numbers) not in numbers:
             break
     shown = ", ".join(map(str, numbers))
@@ -701,7 +702,8 @@ def dice(rng, level):
 @task("pool_matrix", "RG", "train", "math", rounded(2, matrix_of(rational)))
 def pool_matrix(rng, level):
     size = rng.randint(2, 2 if level < 3 else 3)
-    blocks = [rng.randint(1, grow(level, 2, 9 // size) + (level == 2)) for _ in range(2)]
+    fewest, most = ((1, 2), (1, 3), (2, 3), (2, 4), (3, 5))[level - 1]
+    blocks = [rng.randint(fewest, min(most, 12 // size)) for _ in range(2)]
     blocks[0] += blocks == [1, 1]
     rows, columns = (count * size for count in blocks)
     if level > 3:

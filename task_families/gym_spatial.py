@@ -166,19 +166,19 @@ def binary_matrix(rng, level):
 
 @task("rotten_oranges", "RG", "train", "spatial", exact(integer))
 def rotten_oranges(rng, level):
-    size, reachable = grow(level, 5, 10), rng.random() > 0.25
-    while True:
-        empty, rotten = rng.uniform(0.1, 0.35), rng.uniform(0.02, 0.15)
-        weights = (empty, 1 - empty - rotten, rotten)
-        grid = [rng.choices((0, 1, 2), weights, k=size) for _ in range(size)]
-        cells = [(r, c) for r in range(size) for c in range(size)]
+    size = grow(level, 5, 10)
+    wanted, minutes = rng.choice((-1, *range(size - 2, size + 3))), None
+    empty, rotten = rng.randint(size * size // 8, size * size // 5), rng.randint(2, 3)
+    places = [0] * empty + [2] * rotten + [1] * (size * size - empty - rotten)
+    cells = [(r, c) for r in range(size) for c in range(size)]
+    while minutes != wanted:  # as many of each kind whatever the answer, so that they do not give it away
+        rng.shuffle(places)
+        grid = [places[r * size:(r + 1) * size] for r in range(size)]
         fresh, bad = ({(r, c) for r, c in cells if grid[r][c] == kind} for kind in (1, 2))
         minutes = 0
         while fresh and minutes >= 0:
             bad = {cell for cell in fresh if bad & set(neighbours(*cell, size, size))}  # turn bad now
             fresh, minutes = fresh - bad, minutes + 1 if bad else -1
-        if (minutes > 0 if reachable else minutes < 0) or minutes == 0 and rng.random() < 0.05:
-            break
     return Draft(
         f"In this box 0 is an empty place, 1 a fresh orange and 2 a rotten one:\n{grid_text(grid)}\nEvery "
         "minute, all fresh oranges directly above, below, left or right of a rotten one rot as well. After "

@@ -236,7 +236,7 @@ def new_operator(rng, level):
     return Draft(
         "New operators are defined for numbers a and b:\n"
         + "\n".join(f"a {name} b = {formulas[name][0]}" for name in names)
-        + f"\nWhat is {text[1:-1]}? Calculate exactly.\nAnswer format: a whole number, a fraction such as "
+        + f"\nWhat is {text[1:-1]}? Calculate exactly.\nAnswer format: an integer, a fraction such as "
         "22/7, or a decimal with at least six significant digits",
         program=code("from fractions import Fraction", *(
             f"\ndef {'fgh'[i]}(a, b):  # a {name} b\n    return {formulas[name][0]}"

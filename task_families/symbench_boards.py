@@ -236,7 +236,7 @@ def game_2048(rng, level):
 @task("matrix_transformation", "SymBench", "train", "spatial", exact(symbols))
 def matrix_transformation(rng, level):
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZ" + "0123456789" * (level >= 3)
-    low, high = grow(level, 2, 3), grow(level, 3, 6)
+    low, high = ((2, 3), (2, 4), (3, 5), (3, 5), (3, 6))[level - 1]
     matrix = [rng.choices(alphabet, k=rng.randint(low, high))]
     matrix += [rng.choices(alphabet, k=len(matrix[0])) for _ in range(rng.randint(low, high) - 1)]
     result = matrix

@@ -55,8 +55,8 @@ LEARNER_LIMIT = 0.15     # a cheap learner above the share of the commonest answ
 JUDGE_FROM = 500         # questions from which on guessers are judged: with fewer, luck decides
 FIRST_LEVEL = 5          # at level 1 so many times the seeds are drawn; half of them must be different
 VERDICT_SEEDS = 20       # questions of each level whose answer is varied
-STEP_SEEDS = 6           # programs of each level whose steps are counted, up to MOST_STEPS
-MOST_STEPS = 50_000
+MOST_STEPS = 50_000      # of a program so many steps are counted,
+ALL_STEPS = 300_000      # and of a level as many programs as it takes to see so many, or all
 
 _PIECES = re.compile(r"'(?:[sdmt]|ll|ve|re)|[^\r\n\w]?[^\W\d_]+|\d| ?[^\s\w]+[\r\n]*|_+|\s*[\r\n]+|\s+")
 
@@ -125,11 +125,20 @@ def steps(program: str) -> int:
     return count
 
 
+def mean_steps(programs: Iterable[str]) -> float:
+    """The steps of a program on average: of all, or where they are long of as many as make ALL_STEPS."""
+    counts = []
+    for program in programs:
+        counts.append(steps(program))
+        if sum(counts) >= ALL_STEPS:
+            break
+    return mean(counts)
+
+
 def growth(task: Task, solved: dict[int, list[tuple[Question, str]]]) -> str:
     """The first figure that grows with every level (its means), or 'flat' and the steps."""
     figures = {
-        "steps": [mean(steps(task.oracle(question)) for question, _ in pairs[:STEP_SEEDS])
-                  for pairs in solved.values()],
+        "steps": [mean_steps(task.oracle(question) for question, _ in pairs) for pairs in solved.values()],
         "answer": [mean(len(answer) for _, answer in pairs) for pairs in solved.values()],
         "question": [mean(len(question.prompt) for question, _ in pairs) for pairs in solved.values()]}
     for name, values in figures.items():
