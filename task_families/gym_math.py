@@ -70,7 +70,7 @@ def chain_sum(rng, level):
     top = 10 ** grow(level, 2, 5) - 1
     written, total = chain(rng, [rng.randint(1, top) for _ in range(grow(level, 2, 8))])
     return Draft(
-        f"What is {written}?\nAnswer format: a whole number.",
+        f"What is {written}?\nAnswer format: an integer.",
         program=f"print({written})",
         answer=str(total))
 
