@@ -34,10 +34,20 @@ def test_rollouts_beside_generate(monkeypatch, capsys):
     monkeypatch.setattr(bench_rollout, "growth", lambda *arguments: True)
     code = bench.main(["rollout", "--episodes", "2,4", "--rounds", "1", "--turn-tokens", "4"])
     head, names, two, four, verdict = capsys.readouterr().out.split("\n\n")[0].splitlines()
-    assert head.startswith("tiny, 4 tokens a turn") and names.split()[:2] == ["episodes", "slots"]
+    assert head.startswith("tiny, float32, 4 tokens a turn") and names.split()[:2] == ["episodes", "slots"]
     assert two.split()[:2] == ["2", "2"] and four.split()[:2] == ["4", "4"]
     assert all(float(part.strip("x%")) > 0 for part in four.split()[:-1])
     assert verdict.split()[0] == ("MISS" if code else "PASS") and "4 episodes" in verdict
+
+
+def test_three_ways_to_update_agree(capsys):
+    code = bench.main("training --samples 4 --rounds 1 --prompt-tokens 40 --answer-tokens 20".split())
+    head, *rows, verdict = capsys.readouterr().out.splitlines()
+    assert head.startswith("tiny, float32")
+    assert [row.split()[0] for row in rows] == ["padded", "whole", "shared"]
+    norms = [float(row.split()[-1]) for row in rows]
+    assert norms[0] > 0 and max(norms) - min(norms) < 1e-4 * norms[0]
+    assert verdict.split()[0] == ("MISS" if code else "PASS")
 
 
 def test_waiting_at_once_and_going_on(tokenizer, chat, box, monkeypatch, capsys):

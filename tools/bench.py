@@ -2,6 +2,7 @@
 
     python r1ci.py bench sandbox [--quick]      against a fresh interpreter and against a bare fork
     python r1ci.py bench rollout                the engine against `generate` and against bare forward passes
+    python r1ci.py bench training               an update that reads a group's prompt once, against others
 
 Every contestant runs in every round, in turn, so that whatever else the machine does hits all of them alike;
 ratios are taken within a round, and their median over the rounds is compared with a bar. Each bar is printed
@@ -235,17 +236,38 @@ def parse_rollout(argv: list[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def parse_training(argv: list[str]) -> argparse.Namespace:
+    """The command line of `bench training`."""
+    parser, values = make_parser(argv, "Updates: a group's prompt read once, or for each of its rows.",
+                                 "r1ci.py bench training")
+    add = parser.add_argument
+    add("--run", type=Path, help="run folder of a policy (default: the model itself)")
+    add("--prompt-tokens", type=whole(), default=240, help="of the prompt that all rows share")
+    add("--answer-tokens", type=whole(2), default=120, help="of the first half of the rows")
+    add("--samples", type=whole(2, 1024), default=8, help="rows")
+    add("--no-gradient-checkpointing", dest="gradient_checkpointing", action="store_false",
+        default=values["gradient_checkpointing"], help="keep all activations")
+    add("--rounds", type=whole(), default=3)
+    add("--seed", type=SEED, default=0, help="of random weights and tokens")
+    return parser.parse_args(argv)
+
+
 def main(argv: list[str]) -> int:
     """Run one of the benches; the exit code is 1 if a bar is missed. Without a name: say what there is."""
     if argv[:1] == ["rollout"]:
         args = parse_rollout(argv[1:])
         from tools import bench_rollout
         return bench_rollout.bench(args)
+    if argv[:1] == ["training"]:
+        args = parse_training(argv[1:])
+        from tools import bench_training
+        return bench_training.bench(args)
     parser = Parser("r1ci.py bench", __doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="bench")
     command = commands.add_parser("sandbox", help="against a fresh interpreter and against a bare fork")
     command.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
     commands.add_parser("rollout", help="the engine against generate and against bare forward passes")
+    commands.add_parser("training", help="an update that reads a group's prompt once, against others")
     args = parser.parse_args(argv)
     if args.bench is None:
         parser.print_help()

@@ -1,8 +1,8 @@
 """Rollouts measured side by side: `python r1ci.py bench rollout [--model FOLDER]`.
 
 (a) turn by turn: `generate` on a padded batch until the slowest row has ended its turn, then all programs,
-    then the whole conversations again from their first token; in float32 and in bfloat16, the better one
-    counts.
+    then the whole conversations again from their first token; in float32 and in bfloat16 (unless that takes
+    twice as long here, as on processors without such arithmetic), the better one counts.
 (b) our engine, on the same questions, with the same sampling settings and limits.
 
 What is compared is useful tokens per second: tokens that the policy sampled. The limit is what bare forward
@@ -138,6 +138,9 @@ def bench(args: argparse.Namespace) -> int:
             argparse.Namespace(**{**vars(args), "dtype": dtype}), args.run, trainable=False)
     chat = Chat(tokenizer, args.mode, args.style, args.answer_format)
     limits = rollout.Limits(args.turn_tokens, args.episode_tokens, args.calls, args.results_chars)
+    passes = {name: pass_seconds(policy, 16, 1, 3) for name, policy in policies.items()}
+    policies = {name: policies[name] for name in names if passes[name] < 2 * min(passes.values())}
+    args.dtype = args.dtype if args.dtype in policies else next(iter(policies))
     ours = policies[args.dtype]
     with sandbox.from_args(args) as box:
         passed, programs = speed(args, policies, chat, box, limits, tasks)
@@ -151,7 +154,7 @@ def bench(args: argparse.Namespace) -> int:
 
 def speed(args, policies: dict, chat: Chat, box, limits: rollout.Limits, tasks) -> tuple[bool, int]:
     """Engine against generate and against the limit, by number of episodes; (bars held, programs run)."""
-    print(f"{args.model}, {limits.turn_tokens} tokens a turn at most, {args.rounds} rounds; "
+    print(f"{args.model}, {args.dtype}, {limits.turn_tokens} tokens a turn at most, {args.rounds} rounds; "
           "useful tokens per second")
     print(f"{'episodes':>8}{'slots':>6}" + "".join(f"{'generate ' + name[:1] + name[-2:]:>14}"
                                                    for name in policies)
@@ -193,11 +196,10 @@ def speed(args, policies: dict, chat: Chat, box, limits: rollout.Limits, tasks) 
               + f"{100 * middle['passes']:14.0f}%{programs:10}", flush=True)
     count = 64 if 64 in found else max(found)
     ratio, limit, passes = (found[count][name] for name in ("ratio", "limit", "passes"))
-    bar = 4 if args.model == "tiny" else 3
-    checks = [(f"{ratio:.1f}x generate", ratio >= bar, f"{bar}x")]
+    checks = [(f"{ratio:.1f}x generate", ratio >= 4, "4x")]
     if args.model != "tiny":
-        checks.append((f"{100 * limit:.0f}% of the limit ({100 * passes:.0f}% of its passes)", limit >= 0.6,
-                       "60%"))
+        what = f"{100 * passes:.0f}% of bare passes of the same sizes ({100 * limit:.0f}% of the limit)"
+        checks.append((what, passes >= 0.75, "75%"))
     for what, fine, bar in checks:
         print(f"{'PASS' if fine else 'MISS'}  {count} episodes: {what}, the bar is {bar}")
     return all(fine for _, fine, _ in checks), programs
