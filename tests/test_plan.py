@@ -123,7 +123,9 @@ def test_plan_command(capsys, monkeypatch):
     r1ci.main(["plan", "--model", "7b", "--gpu-memory", "24"])
     out = capsys.readouterr().out
     assert all(word in out for word in ("weights", "cache", "LM head", "peak", "never checked on a GPU"))
-    assert "use: --slots 64 --micro-tokens 16384\n" in out
+    assert "use: --slots 64 --micro-tokens 16384\n" in out and "--no-gradient-checkpointing" not in out
+    r1ci.main(["plan", "--model", "3b", "--gpu-memory", "80"])
+    assert "--slots 125 --micro-tokens 8192 --no-gradient-checkpointing\n" in capsys.readouterr().out
     r1ci.main(["plan", "--table"])
     assert capsys.readouterr().out.count("\n") == 7
     with pytest.raises(UserError, match="14b .* does not fit into 16 GiB"):

@@ -333,6 +333,7 @@ def main(argv: list[str] | None = None) -> None:
                         f"{args.episode_tokens} tokens does not fit into {gib:.0f} GiB: try --quantize nf4, "
                         "a smaller --lora-rank or --episode-tokens, or a smaller model")
     found = what_fits(shape, setup, gib)
+    kept = fitting_setup(shape, dataclasses.replace(setup, gradient_checkpointing=False), gib, args.episodes)
     times = step_seconds(args, setup, device) if args.probe or on_gpu else {}
     print(f"{args.model}: {args.quantize}, {args.dtype}, LoRA rank {args.lora_rank}, episodes of "
           f"{args.episode_tokens} tokens, {gib:.0f} GiB\n\n{lines_of_memory(memory(shape, setup))}\n\n"
@@ -340,6 +341,9 @@ def main(argv: list[str] | None = None) -> None:
           f"episodes of up to {found['episode_tokens']} tokens (8 slots, one per forward pass)\n"
           f"use: --slots {setup.slots} --micro-tokens {setup.micro_tokens}\n"
           "(arithmetic; never checked on a GPU, see tools/plan.py)")
+    if setup.gradient_checkpointing and kept and kept.micro_tokens >= args.episode_tokens:
+        print(f"faster, as no layer is computed twice: --slots {kept.slots} --micro-tokens "
+              f"{kept.micro_tokens} --no-gradient-checkpointing")
     if times:
         rollout = times["decode"] * args.episode_tokens * -(-args.episodes // setup.slots)
         training = times["training"] * args.episodes * args.episode_tokens / setup.micro_tokens
