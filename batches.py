@@ -142,6 +142,22 @@ def make_optimizers(parameters: dict[str, torch.Tensor], kind: str, lr: float) -
             torch.optim.AdamW(others, lr=lr, betas=(0.9, 0.95), weight_decay=0.0)]
 
 
+class Progress(tqdm):
+    """A bar on a terminal. Elsewhere, as in a log: a line for each fourteenth of the way."""
+
+    def __init__(self, total: int, name: str, unit: str = "", done: int = 0):
+        self.part = None if sys.stderr.isatty() else -1  # of the way, at the last line
+        super().__init__(total=total, initial=done, desc=name, unit=unit, disable=rank() > 0,
+                         **({} if self.part is None else {"leave": False, "ncols": 0}))
+
+    def display(self, *arguments, **options):
+        if self.part is None:
+            return super().display(*arguments, **options)
+        before, self.part = self.part, 14 * self.n // max(1, self.total)
+        if self.part > before:
+            print(self, file=sys.stderr, flush=True)
+
+
 SKIPPED = 5  # so many steps in a row that are not finite end the run
 
 

@@ -52,7 +52,6 @@ from collections import Counter
 from collections.abc import Iterable
 
 import torch
-from tqdm import tqdm
 
 import batches
 import sandbox as sandboxes
@@ -65,6 +64,7 @@ POTENTIAL_BOUNDS, RATE_BOUNDS = (0.64, 0.48, 0.32), (0.75, 0.5, 0.25)
 # Mode and temperature. The paper: text, code and two agents that choose freely, at several temperatures.
 WAYS = (("text", 1.0), ("code", 1.0), ("interpreter", 0.6), ("interpreter", 1.0))
 BATCH = 64  # questions measured between two saves
+SIBLINGS = 16  # of a larger group, so many are kept in episodes.jsonl
 PATIENCE = 10  # steps in a row until a warning
 Id = tuple[str, int, int]  # task, seed, level: names a question
 Counts = dict[str, list[int]]  # way -> [right, samples]
@@ -132,7 +132,7 @@ def measure(engine: Engine, questions: list[Question], path: Path, samples: int,
     counts = batches.gather([read_counts(partial, samples) or read_counts(path, samples)])[0]
     missing = [q for name, q in {identity(q): q for q in questions}.items() if name not in counts]
     mode, style, asked = engine.chat.mode, engine.chat.style, 0
-    with tqdm(total=len(missing) * samples, desc="measuring", unit="", disable=rank() > 0) as bar:
+    with batches.Progress(len(missing) * samples, "measuring") as bar:
         for first in range(0, len(missing), BATCH):
             batch = missing[first:first + BATCH]
             counts |= {identity(q): {way: [0, part] for way, (*_, part) in ways.items()} for q in batch}
@@ -173,7 +173,7 @@ class Curriculum:
 
     def __init__(self, args: argparse.Namespace, engine: Engine, run: Run):
         self.args = args
-        self.run = run
+        self.run, self.engine = run, engine
         self.tasks = select(args.tasks)
         self.stage_steps = max(1, args.steps // 4)
         saved = run.folder / "stages.json"  # a resumed run goes on with them, whatever is measured meanwhile
@@ -225,13 +225,21 @@ class Curriculum:
         index = min(step // self.stage_steps, len(self.stages) - 1)
         return index, *self.stages[index]
 
-    def record(self, step: int, episodes: list[Episode]) -> None:
-        """Note what was asked in this step, and how often it was answered right."""
+    def record(self, step: int, episodes: list[Episode], advantages: torch.Tensor) -> None:
+        """Note what was asked in this step, how often it was answered right, and one group whole: one with
+        different rewards if there is any. advantages: (N,), or of tokens, (N, T): then the mean is kept."""
         rows: dict[Id, list[bool]] = {}
         for episode in episodes:
             rows.setdefault(identity(episode.question), []).append(episode.correct)
         asked = [[*name, sum(right), len(right)] for name, right in rows.items()]
         self.run.append("questions.jsonl", [{"step": step, "questions": asked}])
+        size = self.args.samples
+        groups = [range(i, min(i + size, i + SIBLINGS)) for i in range(0, len(episodes), size)]
+        live = [group for group in groups if len({episodes[i].reward for i in group}) > 1]
+        for i in random.Random(f"log/{self.args.seed}/{step}").choice(live or groups):
+            advantage = advantages[i][advantages[i] != 0].mean().nan_to_num().item()
+            self.run.append("episodes.jsonl", [{"step": step, "advantage": advantage,
+                                                **episodes[i].record(self.engine.chat)}])
 
 
 def rollout_metrics(episodes: list[Episode], groups: torch.Tensor) -> dict:
@@ -269,7 +277,8 @@ def warn(metrics: dict, streaks: Counter) -> None:
         streaks[text] = streaks[text] + 1 if found(metrics) else min(0, streaks[text])
         if streaks[text] == PATIENCE:
             streaks[text] = -math.inf
-            tqdm.write(f"warning: in {PATIENCE} steps in a row {text}", sys.stderr)
+            if rank() == 0:
+                batches.Progress.write(f"warning: in {PATIENCE} steps in a row {text}", sys.stderr)
 
 
 def main(argv: list[str] | None = None) -> None:

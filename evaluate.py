@@ -52,7 +52,6 @@ import math
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 import batches
 import sandbox as sandboxes
@@ -100,8 +99,7 @@ def student_factor(degrees: int) -> float:
 def two_level(groups: list[np.ndarray], seed: int = 0) -> tuple[float, float]:
     """95% interval of the mean for more tasks like these; groups: a task's values each, at least two tasks.
     Percentiles of the bootstrap, stretched about the mean because few tasks look more alike than they are: by
-    Student's t instead of the normal distribution, and by sqrt(K / (K - 1)), as the bootstrap divides by
-    K."""
+    Student's t, not the normal distribution's, and by sqrt(K / (K - 1)), as the bootstrap divides by K."""
     tasks, mean = len(groups), float(np.concatenate(groups).mean())
     stretch = student_factor(tasks - 1) * math.sqrt(tasks / (tasks - 1))
     low, high = np.percentile(resampled_means(groups, seed), (2.5, 97.5))
@@ -278,7 +276,7 @@ def evaluate(engine, questions: list[Question], *, samples: int = 1, temperature
     if log:
         log.begin()
     ended: set[int] = set()  # in this process
-    with tqdm(total=total, initial=len(done), desc=name, unit="", disable=rank() > 0) as bar:
+    with batches.Progress(total, name, done=len(done)) as bar:
         def keep(episode: Episode) -> None:
             done[episode.number] = episode
             ended.add(episode.number)
@@ -297,6 +295,13 @@ def evaluate(engine, questions: list[Question], *, samples: int = 1, temperature
                     keep(episode)
     episodes = [done[number] for number in range(total)]
     return summary(episodes, samples), episodes
+
+
+def kept(engine, questions: list[Question], path: Path, temperature: float, steps: int = 0):
+    """As `evaluate`, kept in `path` below the questions: a resumed run asks nothing twice. steps: trained."""
+    settings = {"steps": steps, "questions": [question.prompt for question in questions]}
+    log = Log(path, settings, overwrite=runs.read_jsonl(path)[:1] != [{"settings": settings}])
+    return evaluate(engine, questions, temperature=temperature, name=path.stem, log=log)
 
 
 # -------------------------------------------------------------------------------------------------- showing
@@ -353,13 +358,15 @@ def comparison(gap: dict, other: Path) -> str:
             f"worse at {gap['worse']} of {gap['questions']} questions; sign test: p = {gap['p']:.2g}")
 
 
-def show(episode: Episode) -> str:
-    """One episode as it looks to a reader."""
-    texts = [f"question ({episode.question.task}, level {episode.question.level}): {episode.question.prompt}"]
-    for turn in episode.turns:
-        texts += [f"policy: {turn.text}", *([] if turn.output is None else [f"interpreter: {turn.output}"])]
-    stopped = "" if episode.stop == "answer" else f" (stopped: {episode.stop})"
-    texts.append(f"-> {'right' if episode.correct else 'wrong'}{stopped}")
+def show(*episodes: Episode) -> str:
+    """Episodes of one question as they look to a reader."""
+    question = episodes[0].question
+    texts = [f"question ({question.task}, level {question.level}): {question.prompt}"]
+    for episode in episodes:
+        for turn in episode.turns:
+            texts += [f"policy: {turn.text}"] + ([f"interpreter: {turn.output}"] if turn.status else [])
+        stopped = "" if episode.stop == "answer" else f" (stopped: {episode.stop})"
+        texts.append(f"-> {'right' if episode.correct else 'wrong'}{stopped}")
     return "\n".join("  " + line for text in texts for line in text.splitlines())
 
 

@@ -22,20 +22,18 @@ import argparse
 import importlib
 import math
 import os
-import random
+import shlex
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import runs
-from runs import SEED, Run, UserError, command, make_parser, rank, real, run_name, stoppable, whole
+from runs import SEED, Run, UserError, command, make_parser, real, run_name, stoppable, whole
 
 AGGREGATES = ("sequence", "token", "constant")  # see policy_loss
 CLIP_LOW = 0.2  # how far a ratio may fall
-LOGGED = 4  # episodes of a step that are kept in episodes.jsonl
 SHARED_WITH_SFT = ("device", "dtype", "quantize", "lora_rank", "answer_format", "sandbox", "sandbox_timeout")
 
 
@@ -83,13 +81,12 @@ if __name__ == "__main__":
     command(parse)  # --help and mistakes are answered before torch is imported
 
 import torch
-from tqdm import tqdm
 
 import batches
 import evaluate
 import sandbox as sandboxes
 import sft
-from batches import Trainer, pad
+from batches import Progress, Trainer, pad
 from curriculum import Curriculum, rollout_metrics, warn
 from models import check_arguments, device_of, exists, first_line, load_from_args, save, score
 from ppo import Critic, Reference
@@ -125,7 +122,7 @@ def leave_one_out_advantages(rewards: torch.Tensor, group_ids: torch.Tensor) -> 
 
 
 # --algorithm -> advantages of a step's rewards; ppo has a critic instead.
-ADVANTAGES = {"grpo": group_advantages, "dr-grpo": partial(group_advantages, scale=False),
+ADVANTAGES = {"grpo": group_advantages, "dr-grpo": lambda *both: group_advantages(*both, scale=False),
               "reinforce": leave_one_out_advantages}
 
 
@@ -146,8 +143,7 @@ def policy_loss(logprobs: torch.Tensor, old_logprobs: torch.Tensor, advantages: 
     if aggregate not in AGGREGATES:
         raise ValueError(f"aggregate must be one of {AGGREGATES}, not {aggregate!r}")
     mask = mask.to(logprobs.dtype)
-    if advantages.ndim == 1:
-        advantages = advantages[:, None]
+    advantages = advantages.reshape(len(advantages), -1)  # (B, 1) or (B, T)
     trained = mask > 0
     # Masked places get difference 0 *before* exp: inf * 0 would be NaN, also in the gradient.
     difference = torch.where(trained, logprobs - old_logprobs, 0.0)
@@ -237,7 +233,7 @@ def train_on(policy, reference: Reference | None, trainer: Trainer, episodes: li
     if args.importance_cap:
         own, sampled = pad([e.mask for e in episodes]).bool(), pad([e.logprobs for e in episodes])
         weights = importance_weights(old, sampled, own, args.importance_cap)
-        advantages = weights * (advantages[:, None] if advantages.ndim == 1 else advantages)
+        advantages = weights * advantages.view(len(episodes), -1)
         correction = {"logprob_error": (old - sampled)[own].abs().mean().item(),
                       "importance_weight": weights[own].mean().item()}
     live = [i for i, mask in enumerate(masks) if 1 in mask and (reference is not None or advantages[i].any())]
@@ -245,17 +241,15 @@ def train_on(policy, reference: Reference | None, trainer: Trainer, episodes: li
     device = next(policy.parameters()).device
 
     def loss_of(group: list[int]) -> tuple[torch.Tensor, dict]:
-        """The share of some episodes in the step's loss, and sums for the log."""
+        """The share of some episodes (ids, mask: (B, T)) in the step's loss, and sums for the log."""
         group = [live[i] for i in group]
-        # (B, T)
         ids, mask = (pad([rows[i] for i in group], device) for rows in ([e.ids for e in episodes], masks))
         logprobs, entropy = score(policy, ids, mask, args.temperature)
         reference_logprobs = None
         if reference is not None:
             with torch.no_grad(), reference.active() as frozen:
                 reference_logprobs, _ = score(frozen, ids, mask, args.temperature)
-        before, advantage = (x[group, :ids.shape[1]].to(device) if x.ndim == 2 else x[group].to(device)
-                             for x in (old, advantages))
+        before, advantage = (x.view(len(x), -1)[group, :ids.shape[1]].to(device) for x in (old, advantages))
         loss, sums = policy_loss(
             logprobs, before, advantage, mask, clip_low=CLIP_LOW, clip_high=args.clip_high,
             dual_clip=args.dual_clip, ref_logprobs=reference_logprobs, kl_coef=args.kl,
@@ -285,8 +279,7 @@ def train(policy, reference: Reference | None, engine: Engine, run: Run, args: a
     start = batches.restore(run, parameters, optimizers)
     curriculum, streaks = Curriculum(args, engine, run), Counter()
     finished, reward = start >= args.steps, reward_function(args.reward)
-    with stoppable() as stopped, tqdm(total=args.steps, initial=start, desc=args.algorithm.upper(),
-                                      unit="step", disable=rank() > 0) as bar:
+    with stoppable() as stopped, Progress(args.steps, args.algorithm.upper(), "step", start) as bar:
         for step in range(start, args.steps):
             began, waited = time.perf_counter(), engine.seconds_waiting
             questions = curriculum.questions(step)
@@ -315,19 +308,11 @@ def train(policy, reference: Reference | None, engine: Engine, run: Run, args: a
                         "seconds_sandbox": engine.seconds_waiting - waited,
                         "tokens_per_second": metrics["sampled_tokens"] / (written - began)}
             run.append("metrics.jsonl", [metrics])
-            if rank() == 0:
-                warn(metrics, streaks)
-            curriculum.record(step, episodes)
-            drawn = random.Random(f"log/{args.seed}/{step}").sample(range(len(episodes)),
-                                                                    min(LOGGED, len(episodes)))
-            for i in sorted(drawn):  # PPO has an advantage for each token: the mean
-                mean = advantages[i][advantages[i] != 0].mean().nan_to_num().item()
-                run.append("episodes.jsonl", [{"step": step, "advantage": mean,
-                                               **episodes[i].record(engine.chat)}])
-            bar.update()
+            warn(metrics, streaks)
+            curriculum.record(step, episodes, advantages)
             bar.set_postfix(reward=f"{metrics['reward']:.2f}", code=f"{metrics['code_share']:.2f}",
-                            calls=f"{metrics['calls']:.2f}", dead=f"{metrics['dead_groups']:.2f}",
-                            tok_s=f"{metrics['tokens_per_second']:.0f}")
+                            dead=f"{metrics['dead_groups']:.2f}", tok_s=round(metrics["tokens_per_second"]))
+            bar.update()
             finished, stop = step + 1 == args.steps, any(batches.gather([stopped()]))
             if (step + 1) % args.save_every == 0 or finished or stop:
                 batches.save_checkpoint(run, parameters, optimizers, step + 1)
@@ -375,28 +360,29 @@ def main(argv: list[str] | None = None) -> dict | None:
     warm = batches.gather([starting_point(args)])[0]
     policy, tokenizer = load_from_args(args, warm)
     reference = Reference(policy) if args.kl else None
-    results, episodes, name = {}, [], args.algorithm.upper()
+    results, name = {}, args.algorithm.upper()
     with sandboxes.from_args(args) as box:
         engine = make_engine(policy, tokenizer, box, args)
         run.begin()
         if held_out:
-            results["after SFT" if warm else "before"], _ = evaluate.evaluate(
-                engine, held_out, temperature=args.eval_temperature, name="before")
+            results["after SFT" if warm else "before"], before = evaluate.kept(
+                engine, held_out, run.folder / "before.jsonl", args.eval_temperature)
+            run.write("before-after.json", results)
         if not train(policy, reference, engine, run, args):
             print(f"Stopped; {args.out} keeps the finished steps. The same command with --resume goes on.")
             raise SystemExit(130)
         save(policy, tokenizer, run.folder)
-        if held_out:
-            results[f"after {name}"], episodes = evaluate.evaluate(
-                engine, held_out, temperature=args.eval_temperature, name="after")
-    if not held_out:
-        print(f"{name}: {args.steps} steps; saved in {run.folder}")
-        return None
+        if not held_out:
+            print(f"{name}: {args.steps} steps; saved in {run.folder}")
+            return None
+        results[f"after {name}"], after = evaluate.kept(
+            engine, held_out, run.folder / "after.jsonl", args.eval_temperature, args.steps)
     run.write("before-after.json", results)
-    print("\n" + evaluate.sheet(results))
-    shown = next((e for e in episodes if e.correct and e.calls), episodes[0])
-    print(f"\nOne episode after {name}:\n{evaluate.show(shown)}\n\nSaved in {run.folder}. A page about it: "
-          f"python r1ci.py report {run.folder}")
+    telling = min(zip(before, after), key=lambda pair: (pair[0].correct - pair[1].correct,
+                                                        (pair[0].calls > 0) - (pair[1].calls > 0)))
+    print(f"\n{evaluate.sheet(results)}\n\nOne question before and after {name}:\n{evaluate.show(*telling)}\n"
+          f"\nSaved in {run.folder}. Next:\n  python r1ci.py report {run.folder}\n  python r1ci.py ask --run "
+          f"{run.folder} {shlex.quote(telling[0].question.prompt)}")
     return results
 
 

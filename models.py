@@ -14,6 +14,7 @@ import logging
 import os
 import shutil
 import tempfile
+import warnings
 from pathlib import Path
 
 import torch
@@ -28,8 +29,9 @@ from transformers.utils import logging as quiet
 from runs import PRESETS, UserError, preset, rank, read_json, writing
 from task_families.tiny_tokenizer import tiny_tokenizer
 
-# bitsandbytes says at import that an optional package for a faster CPU is missing: nobody needs to know.
+# Nobody needs to know: an optional package for a faster CPU is missing; PEFT uses an old name (5.23).
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+warnings.filterwarnings("ignore", ".*gradient_checkpointing.* is deprecated", FutureWarning)
 
 SHAPES = {name: values["shape"] for name, values in PRESETS.items() if values["shape"]}
 

@@ -3,6 +3,7 @@
     ask "How many ..?"      ask a model; without a question one after the other (--run, --model openai:..)
     tasks [NAME]            all tasks, or one question of one; `tasks --audit` checks them all
     report RUN ..           one HTML page about a run, or several
+    metrics RUN --csv FILE  the numbers of a run's steps for a spreadsheet, or --tensorboard DIR
     run --budget 20m        the whole story: untrained, SFT, curriculum, GRPO, evaluations, results page
     results RUN             the results page of such a run, written again
     evaluate --model openai:NAME                 evaluate.py for a model behind a server
@@ -19,68 +20,20 @@ The training scripts are sft.py, curriculum.py, grpo.py and evaluate.py.
 """
 import importlib
 import sys
-from collections import Counter
-from pathlib import Path
 
-from runs import SEED, Parser, UserError, check_writable, command, whole
+from runs import UserError, command
 
 # Command -> (module, function). A module is imported only when its command is called.
 COMMANDS = {
-    "ask": ("experiments.ask", "main"), "tasks": ("r1ci", "tasks_command"),
-    "report": ("experiments.report", "main"), "run": ("experiments.story", "main"),
+    "ask": ("experiments.ask", "main"), "tasks": ("tools.tasks_command", "main"),
+    "report": ("experiments.report", "main"), "metrics": ("tools.metrics", "main"),
+    "run": ("experiments.story", "main"),
     "results": ("experiments.results", "main"), "evaluate": ("experiments.server", "evaluate_command"),
     "teach": ("experiments.teacher", "teach_command"), "ablate": ("experiments.ablate", "ablate_command"),
     "reproduce": ("experiments.ablate", "reproduce_command"), "plan": ("tools.plan", "main"),
     "export": ("tools.export", "main"), "bench": ("tools.bench", "main"),
     "check-gpu": ("tools.check_gpu", "main"),
 }
-
-
-# ------------------------------------------------------------------------------------------------------ tasks
-def tasks_command(argv: list[str]) -> int | None:
-    """List tasks, or show one question with its program, that program's real output and the verdict on it."""
-    parser = Parser("r1ci.py tasks", tasks_command.__doc__)
-    parser.add_argument("selection", nargs="?", default="all",
-                        help="a task's name, or tiny, train, test, an ability ..")
-    parser.add_argument("--seed", type=SEED, default=0, help="which question")
-    parser.add_argument("--level", type=int, choices=range(1, 6), default=3, help="1 (easy) to 5 (hard)")
-    parser.add_argument("--audit", action="store_true", help="check all questions of the selection: right, "
-                        "different, short, quick, hard to guess; exit status 1 if a task falls short")
-    parser.add_argument("--seeds", type=whole(), default=200, help="with --audit: seeds per level")
-    parser.add_argument("--write", type=Path, help="with --audit: write the table to this file, such as "
-                        "docs/TASKS.md")
-    args = parser.parse_args(argv)
-    from tasks import TASKS, select
-    chosen = select(args.selection)
-    if args.write and args.audit:
-        check_writable(args.write)
-    if args.audit:
-        from tools import audit
-        return audit.main(args.seeds, args.write, args.selection)
-    if args.selection in TASKS:
-        return show_question(TASKS[args.selection].question(args.seed, args.level))
-    for task in chosen:
-        print(f"{task.name:36} {task.suite:9} {task.split:6} {task.ability:13}"
-              f"{'text-solvable' if task.text_solvable else ''}".rstrip())
-    kinds = {"train": "to train on", "test": "held out", "file": "from a file (a quarter of it is held out)"}
-    counts = Counter(kinds[task.split] for task in chosen)
-    print(f"{len(chosen)} tasks: " + ", ".join(f"{count} {what}" for what, count in counts.items()))
-
-
-def show_question(question) -> None:
-    """Print everything there is to know about a question."""
-    from sandbox import Sandbox
-    from tasks import TASKS
-    task = TASKS[question.task]
-    program = task.oracle(question)
-    with Sandbox() as box:
-        result = box.run(program)
-    right = task.check(question, result.stdout.strip())
-    print(f"{task.name} ({task.suite}, {task.split}, {task.ability}), seed {question.seed}, level "
-          f"{question.level}\n\n{question.prompt}\n\n--- program that solves it\n{program}\n\n--- its "
-          f"output\n{result.for_model()}\n\n--- check of this output: {'right' if right else 'WRONG'}")
-    if task.text_solvable:
-        print(f"\n--- solution in words\n{task.reasoning(question)}")
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -5,7 +5,7 @@ of the flag of the same name, so `python grpo.py --model 3b --lr 1e-5` changes o
 
     runs/<model>/<stage>/config.json     every resolved setting
                          metrics.jsonl   one line a step
-                         episodes.jsonl  some episodes a step, token by token
+                         episodes.jsonl  a whole group of each step; before.jsonl, after.jsonl: held out
                          questions.jsonl the questions of each step: [task, seed, level, right, samples]
                          trainer.pt      the last checkpoint: parameters, optimizer, random state, position
                          adapter/ or model/            the policy at the end
@@ -354,8 +354,8 @@ MARKER = "r1ci.lock"
 TRAINED = ("config.json", "trainer.pt*", "metrics.jsonl", "episodes.jsonl", "questions.jsonl", "adapter",
            "adapter.???", "model", "model.???", "data.jsonl")
 # What --overwrite removes: this, and what was done with the policy. Nothing else.
-WRITTEN = (*TRAINED, "stages.json", "potential.jsonl*", "before-after.json", "eval.*", "eval-text.*",
-           "eval-code.*", "report.html")
+WRITTEN = (*TRAINED, "stages.json", "potential.jsonl*", "before-after.json", "before.[jl]*", "after.[jl]*",
+           "eval.*", "eval-text.*", "eval-code.*", "report.html")
 
 
 def hold(path: Path):

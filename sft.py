@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 import runs
-from runs import SEED, Run, UserError, command, make_parser, rank, real, run_name, stoppable, whole
+from runs import SEED, Run, UserError, command, make_parser, real, run_name, stoppable, whole
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -67,11 +67,10 @@ if __name__ == "__main__":
     command(parse)  # --help and mistakes are answered before torch is imported
 
 import torch
-from tqdm import tqdm
 
 import batches
 import sandbox as sandboxes
-from batches import Trainer, pad
+from batches import Progress, Trainer, pad
 from chat import Chat, head_prompt
 from models import check_arguments, device_of, load_from_args, save, score, token_logprobs
 from task_families.own_file import read_conversations
@@ -118,16 +117,15 @@ def train(policy, examples: list[tuple[list[int], list[int]]], run: Run, args: a
     start = batches.restore(run, trainer.parameters, trainer.optimizers)
     policy.train()
     finished = start >= steps
-    with stoppable() as stopped, tqdm(total=steps, initial=start, desc="SFT", unit="step",
-                                      disable=rank() > 0) as bar:
+    with stoppable() as stopped, Progress(steps, "SFT", "step", start) as bar:
         for step in range(start, steps):
             began = time.perf_counter()
             batch = [examples[i] for i in batches.batch_of(step, len(examples), args.batch, args.seed)]
             numbers = train_step(policy, trainer, batch, learning_rate(step, steps, args.lr))
             seconds = time.perf_counter() - began
             run.append("metrics.jsonl", [{"step": step, **numbers, "seconds": seconds}])
-            bar.update()
             bar.set_postfix(loss=f"{numbers['loss']:.3f}", tok_s=f"{numbers['tokens'] / seconds:.0f}")
+            bar.update()
             finished, stop = step + 1 == steps, any(batches.gather([stopped()]))
             if (step + 1) % args.save_every == 0 or finished or stop:
                 batches.save_checkpoint(run, trainer.parameters, trainer.optimizers, step + 1)
@@ -143,10 +141,8 @@ def conversations(args: argparse.Namespace, chat: Chat, run: Run) -> list[dict]:
     if saved.is_file():
         return runs.read_jsonl(saved)
     tasks = select(args.tasks)
-    wanted = args.per_task * len(tasks)
-    if args.steps:  # a short run does not need them all
-        wanted = min(wanted, args.steps * args.batch)
-    with sandboxes.from_args(args) as box, tqdm(total=wanted, desc="conversations", unit="") as bar:
+    wanted = min(args.per_task * len(tasks), args.steps * args.batch or math.inf)  # a short run needs fewer
+    with sandboxes.from_args(args) as box, Progress(wanted, "conversations") as bar:
         made = make(draw(tasks, "sft", wanted, args.levels), chat, box, text_share=args.text_share,
                     multi_share=args.multi_share, fallback_share=args.fallback_share, per_task=args.per_task,
                     keep_wrong=args.keep_wrong, learn_slips=args.learn_slips or args.train_on_code_output,

@@ -147,7 +147,8 @@ def make_warm_start(folder: Path, argv: list[str], more: list[str]) -> None:
 
 def finished(folder: Path, args: argparse.Namespace) -> bool:
     """Is this run trained and evaluated to the end? UserError if it was another run."""
-    if not (folder / "before-after.json").exists():
+    path = folder / "before-after.json"
+    if not path.exists() or len(runs.read_json(path, dict)) < 2:  # not measured after training yet
         return False
     Run(folder, vars(args), resume=True)  # the same settings?
     steps = len(read_jsonl(folder / "metrics.jsonl"))

@@ -1,9 +1,12 @@
 """The logged episodes of an evaluation: what became of them, and which ones show a reader what happened.
 
-An episode is a line of FILE.episodes.jsonl as evaluate.py writes it: the question's name, the turns, answer,
-verdict and why it stopped.
+An episode is a line of FILE.episodes.jsonl as evaluate.py writes it (or of before.jsonl and after.jsonl in a
+run folder): the question's name, the turns, answer, verdict and why it stopped.
 """
+import itertools
+import json
 import re
+from collections import Counter
 from collections.abc import Callable
 
 from tasks import TASKS, extract_answer
@@ -12,6 +15,9 @@ STAGES = {"base": "untrained", "sft": "after SFT", "grpo": "after RL"}  # folder
 TITLES = {"held-out": "Unseen tasks", "training": "New questions of the training tasks"}
 LENGTH = 600  # characters of an example, as nearly as there is one
 LONGEST_PART = 1200  # characters of a question, turn or output; longer ones are cut in the middle
+# Right before, right after -> kind. After comes None where it has not been measured yet.
+KINDS = {(False, True): "made right", (False, False): "still wrong", (True, False): "lost",
+         (True, True): "right both times", (False, None): "wrong so far", (True, None): "right so far"}
 
 
 def question_of(line: dict):
@@ -72,7 +78,7 @@ def example_episodes(found: dict) -> list[tuple[str, dict]]:
 
     def pick(heading: str, fits: Callable[[dict, dict], bool]) -> list[tuple[str, dict]]:
         fitting = [(order, not any(turn["status"] for turn in new["turns"]),
-                    abs(characters(new) - LENGTH), i, name, new)
+                    abs(len(question_of(new).prompt) + characters(new) - LENGTH), i, name, new)
                    for i, (order, name, old, new) in enumerate(pairs) if fits(old, new)]
         return [(heading.format(best[4]), best[5]) for best in sorted(fitting, key=lambda one: one[:4])[:1]]
 
@@ -87,20 +93,71 @@ def example_episodes(found: dict) -> list[tuple[str, dict]]:
                   lambda old, new: not new["correct"] and ran(new))]
 
 
+def pairs(before: list[dict], after: list[dict], most: int) -> dict[str, dict]:
+    """Held-out questions before and after RL. Kind -> {"count", "shown": the most telling ones first}.
+
+    before, after: before.jsonl and after.jsonl, in each the questions first; `after` may be empty. most:
+    characters of one kind's questions, as JSON.
+    """
+    prompts = before[0]["settings"]["questions"]
+    old, new = ({line["number"]: line for line in lines[1:]} for lines in (before, after))
+    found: dict[str, list] = {kind: [] for kind in KINDS.values()}
+    for number in sorted(old.keys() & new.keys() if new else old):
+        both = [lines[number] for lines in (old, new) if lines]
+        found[KINDS[old[number]["correct"], new[number]["correct"] if new else None]].append(
+            {"task": both[0]["task"], "level": both[0]["level"], "question": cut(prompts[number]),
+             "sides": [side(line) for line in both]})
+    return {kind: {"count": len(some), "shown": within(telling_first(some), most)}
+            for kind, some in found.items() if some}
+
+
+def telling_first(some: list[dict]) -> list[dict]:
+    """Pairs in the order of what they tell: words before and a program after, where a program is needed; then
+    one of each task in turn; then by how near their length is to LENGTH."""
+    def tells(pair: dict) -> tuple:
+        programs = [any(turn["status"] for turn in side["turns"]) for side in pair["sides"]]
+        return programs[0], not programs[-1], pair["task"] in TASKS and TASKS[pair["task"]].text_solvable
+
+    def distance(pair: dict) -> int:
+        return abs(sum(characters(side) for side in pair["sides"]) + len(pair["question"]) - LENGTH)
+
+    seen: Counter = Counter()  # of those that tell as much, about the same task
+    ordered, places = sorted(some, key=distance), []
+    for i, pair in enumerate(ordered):
+        name = tells(pair), pair["task"]
+        seen[name] += 1
+        places.append((name[0], seen[name], i))
+    return [ordered[i] for *_, i in sorted(places)]
+
+
+def within(ordered: list[dict], most: int) -> list[dict]:
+    """The first ones, as many as fit into `most` characters of JSON; one at least."""
+    sizes = itertools.accumulate(len(json.dumps(pair)) for pair in ordered)
+    return ordered[:max(1, sum(size <= most for size in sizes))]
+
+
+def side(line: dict) -> dict:
+    """An episode as one of the two sides of a pair."""
+    return {"right": line["correct"], "outcome": outcome(line), "answer": line["answer"], "turns": [
+        {"text": cut(turn["text"]), "output": cut(turn["output"] or ""), "status": turn["status"]}
+        for turn in line["turns"]]}
+
+
+def cut(text: str) -> str:
+    """A text without its middle, if it is long."""
+    half = LONGEST_PART // 2
+    if len(text) <= LONGEST_PART:
+        return text
+    return f"{text[:half]}\n[.. {len(text) - LONGEST_PART} characters ..]\n{text[-half:]}"
+
+
 def characters(line: dict) -> int:
-    """How long an episode is."""
-    turns = sum(len(turn["text"]) + len(turn["output"] or "") for turn in line["turns"])
-    return len(question_of(line).prompt) + turns
+    """How long an episode is, without its question."""
+    return sum(len(turn["text"]) + len(turn["output"] or "") for turn in line["turns"])
 
 
 def as_code_block(line: dict) -> str:
     """An episode as it looks to a reader, in a code block of markdown; long parts are cut in the middle."""
-    def cut(text: str) -> str:
-        half = LONGEST_PART // 2
-        if len(text) <= LONGEST_PART:
-            return text
-        return f"{text[:half]}\n[.. {len(text) - LONGEST_PART} characters ..]\n{text[-half:]}"
-
     question = question_of(line)
     parts = [f"question ({line['task']}, level {line['level']}): {cut(question.prompt)}"]
     for turn in line["turns"]:

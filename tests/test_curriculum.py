@@ -255,7 +255,7 @@ def test_a_resumed_run_asks_the_same_questions(pretend, tmp_path, monkeypatch, k
 
     def dies(self, name, records):
         calls.append(name)
-        if calls.count("episodes.jsonl") == 7:  # in step 6, after the checkpoint of step 4
+        if calls.count("metrics.jsonl") == 7:  # in step 6, after the checkpoint of step 4
             raise SystemError("killed")
         undisturbed(self, name, records)
 
@@ -270,6 +270,28 @@ def test_a_resumed_run_asks_the_same_questions(pretend, tmp_path, monkeypatch, k
     assert resumed == whole and [line["step"] for line in resumed] == list(range(12))
     for name in ("step", "stage", "reward"):
         assert [m[name] for m in more] == [m[name] for m in metrics]
+
+
+@pytest.mark.parametrize("samples", [4, 40])
+def test_one_group_of_each_step_is_logged_whole(pretend, tmp_path, samples):
+    _, metrics = train(tmp_path / "run", "none", 12, "--samples", str(samples), "--questions", "4")
+    logged = read_jsonl(tmp_path / "run/episodes.jsonl")
+    size, live = min(samples, curriculum.SIBLINGS), 0
+    assert [line["step"] for line in logged] == [step for step in range(12) for _ in range(size)]
+    for step, numbers in enumerate(metrics):
+        group = [line for line in logged if line["step"] == step]
+        assert len({(line["task"], line["seed"], line["level"]) for line in group}) == 1
+        rewards = torch.tensor([line["reward"] for line in group])
+        if samples == size:  # a group with different rewards is preferred
+            expected = grpo.group_advantages(rewards, torch.zeros(size))
+            assert [line["advantage"] for line in group] == pytest.approx(expected.tolist())
+            assert bool(expected.any()) == (numbers["dead_groups"] < 1)
+        live += len(set(rewards.tolist())) > 1
+    assert live >= 8
+    train(tmp_path / "again", "none", 12, "--samples", str(samples), "--questions", "4")
+    assert read_jsonl(tmp_path / "again/episodes.jsonl") == logged
+    train(tmp_path / "seed", "none", 12, "--samples", str(samples), "--questions", "4", "--seed", "1")
+    assert read_jsonl(tmp_path / "seed/episodes.jsonl") != logged
 
 
 @pytest.mark.parametrize("steps, expected", [(2, [1, 2]), (4, [1, 2, 3, 4]), (7, [1, 2, 3, 4, 4, 4, 4])])

@@ -13,7 +13,8 @@ from runs import Run, UserError
 from tasks import draw, select
 from tools import export
 
-CONFIG = {"dtype": "float32", "quantize": "nf4", "random_weights": False, "seed": 0}
+CONFIG = {"dtype": "float32", "quantize": "nf4", "random_weights": False, "seed": 0, "mode": "interpreter",
+          "answer_format": "angle", "tasks": "products,/home/me/my.jsonl", "levels": [1, 2], "lr": 3e-4}
 
 
 def greedy(policy, prompts):
@@ -51,6 +52,8 @@ def test_an_adapter_is_merged_into_unquantised_weights(tmp_path, tokenizer, prom
     text = "Count the r in strawberry, 12 34.\n```python\nprint(45)\n```"
     assert loaded(text)["input_ids"] == tokenizer(text)["input_ids"]
     assert loaded.chat_template == tokenizer.chat_template
+    card = (out / "README.md").read_text()  # of a base that is a folder of this machine
+    assert "# base after SFT" in card and "Not measured" in card and str(tmp_path) not in card
     assert export.export(run, tmp_path / "half", "bfloat16") == "bfloat16"
     config = json.loads((run / "config.json").read_text())
     (run / "config.json").write_text(json.dumps({**config, "dtype": "bfloat16"}))
@@ -63,9 +66,17 @@ def test_an_adapter_is_merged_into_unquantised_weights(tmp_path, tokenizer, prom
 
 def test_full_parameters_are_exported_as_they_are(tmp_path, tokenizer, prompts):
     policy, _ = load("tiny", dtype="float32", seed=3)
-    Run(tmp_path / "run", {"model": "tiny", **CONFIG}).begin()
+    run = Run(tmp_path / "run", {"model": "tiny", "algorithm": "grpo", **CONFIG})
+    run.begin()
+    part = {"accuracy": 0.5, "code": 0.9, "questions": 20}
+    run.write("before-after.json", {"after GRPO": {**part, "low": 0.3, "high": 0.7,
+                                                   "tasks": {"products": part}}})
     save(policy, tokenizer, tmp_path / "run")
     export.export(tmp_path / "run", tmp_path / "out")
+    card = (tmp_path / "out/README.md").read_text()
+    assert "| after GRPO | 50% (30% to 70%) | 90% | 20 |" in card and "| after GRPO: products | 50% |" in card
+    assert "tiny after GRPO" in card and "| lr | 0.0003 |" in card and "level 1, 2" in card
+    assert "`products,my.jsonl`" in card and str(tmp_path) not in card and "/home" not in card
     assert greedy(AutoModelForCausalLM.from_pretrained(tmp_path / "out"), prompts) == greedy(policy, prompts)
     # Beside a model of the type qwen2, AutoTokenizer would take it for Qwen's own.
     loaded = AutoTokenizer.from_pretrained(tmp_path / "out")

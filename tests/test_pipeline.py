@@ -21,7 +21,11 @@ def ok(script, *arguments, cwd):
     out, errors = cwd / "printed.out", cwd / "printed.err"
     process = start(script.removesuffix(".py"), arguments, out, folder=cwd, errors=errors)
     process.join(300)
-    assert process.exitcode == 0, errors.read_text()[-2000:]
+    said = errors.read_text()
+    assert process.exitcode == 0, said[-2000:]
+    # A log stays short, whatever the size of the run, and libraries do not talk.
+    assert len(said) + len(out.read_text()) < 10_000 and "Warning" not in said and "deprecated" not in said
+    assert all(said.count(f"{bar}: ") <= 15 for bar in ("conversations", "SFT", "GRPO", "before", "after"))
     return out.read_text()
 
 
@@ -32,16 +36,21 @@ def test_tiny_from_nothing_to_an_answer(tmp_path):
     out = ok("grpo.py", "--steps", 2, "--questions", 2, "--samples", 2, "--eval-questions", 16, "--reward",
              "shaped", cwd=tmp_path)
     assert "after SFT" in out and "after GRPO" in out and "code used, code-needed tasks" in out
+    assert all(text in out for text in ("One question before", "Next:", "r1ci.py report", "ask --run runs/"))
     folder = tmp_path / "runs/tiny/grpo"
     metrics = read_jsonl(folder / "metrics.jsonl")
     assert len(metrics) == 2 and all(set(line) >= EVERY_STEP for line in metrics)
+    assert all(isinstance(value, (int, float, type(None))) for line in metrics for value in line.values())
+    assert metrics[0].keys() == metrics[1].keys()  # a table, as it is
     episode = read_jsonl(folder / "episodes.jsonl")[0]
     assert len(episode["ids"]) == len(episode["mask"]) == len(episode["logprobs"]) and "advantage" in episode
     assert json.loads((folder / "before-after.json").read_text())["after GRPO"]["questions"] == 16
     assert json.loads((folder / "config.json").read_text())["reward"] == "shaped" and exists(folder)
     ok("r1ci.py", "report", "runs/tiny/sft", "runs/tiny/grpo", cwd=tmp_path)
     page = (folder / "report.html").read_text()
-    assert "{{data}}" not in page and '"after GRPO"' in page
+    assert "{{data}}" not in page and '"after GRPO"' in page and '"pairs":{"' in page
+    ok("r1ci.py", "metrics", "runs/tiny/grpo", "--csv", "table.csv", cwd=tmp_path)
+    assert len((tmp_path / "table.csv").read_text().splitlines()) == 3
     assert "after SFT" not in ok("evaluate.py", "--questions", 8, cwd=tmp_path)
     first = ok("evaluate.py", "--questions", 8, "--run", "runs/tiny/sft", cwd=tmp_path)
     assert first == ok("evaluate.py", "--questions", 8, "--run", "runs/tiny/sft", cwd=tmp_path)

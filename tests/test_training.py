@@ -372,6 +372,71 @@ def numbers(folder):
             for line in read_jsonl(folder / "metrics.jsonl")]
 
 
+def test_held_out_questions_are_asked_once_and_kept(tmp_path, monkeypatch, capsys):
+    """Before and after stay in the run folder; a resumed run has the same, and asks "before" never again."""
+    def run(folder, *more):
+        grpo.main([*SMALL, "--eval-questions", "6", "--out", str(tmp_path / folder), *more])
+
+    def kept(folder, name):
+        settings, *lines = read_jsonl(tmp_path / folder / f"{name}.jsonl")
+        for line in lines:
+            for turn in line["turns"]:
+                turn["seconds"] = 0
+        return settings["settings"], sorted(lines, key=lambda line: line["number"])
+
+    run("whole", "--steps", "4")
+    assert "One question before and after GRPO:" in capsys.readouterr().out
+    step, asked = Trainer.step, []
+
+    def dies(self, *arguments, **options):
+        assert len(json.loads((tmp_path / "killed/before-after.json").read_text())) == 1  # already
+        asked.append(1)
+        if len(asked) == 4:
+            raise SystemError("killed")
+        return step(self, *arguments, **options)
+
+    monkeypatch.setattr(Trainer, "step", dies)
+    with pytest.raises(SystemError):
+        run("killed", "--steps", "4")
+    monkeypatch.setattr(Trainer, "step", step)
+    before = (tmp_path / "killed/before.jsonl").read_bytes()
+    run("killed", "--steps", "4", "--resume")
+    assert (tmp_path / "killed/before.jsonl").read_bytes() == before
+    assert numbers(tmp_path / "killed") == numbers(tmp_path / "whole")
+    for name in ("before", "after"):
+        assert kept("killed", name) == kept("whole", name) and len(kept("whole", name)[1]) == 6
+        assert len(set(kept("whole", name)[0]["questions"])) == 6
+    results = [json.loads((tmp_path / f"{run}/before-after.json").read_text()) for run in ("killed", "whole")]
+    assert results[0] == results[1] and list(results[0]) == ["before", "after GRPO"]
+    run("killed", "--steps", "5", "--resume")  # another policy at the end: asked again
+    assert (tmp_path / "killed/before.jsonl").read_bytes() == before
+    assert kept("killed", "after")[0]["steps"] == 5
+    run("killed", "--steps", "5", "--resume", "--eval-questions", "4")
+    assert len(kept("killed", "before")[1]) == len(kept("killed", "after")[1]) == 4
+    (tmp_path / "killed/before.txt").write_text("mine")
+    run("killed", "--steps", "1", "--eval-questions", "0", "--overwrite")
+    assert [path.name for path in (tmp_path / "killed").glob("[ab]*")] == ["before.txt"]
+
+
+def test_without_a_terminal_a_bar_is_a_few_lines(capsys, monkeypatch):
+    def printed(total, done=0):
+        with batches.Progress(total, "name", "step", done) as bar:
+            for i in range(done, total):
+                bar.set_postfix(loss=i)
+                bar.update()
+        return capsys.readouterr().err
+
+    lines = printed(5000).splitlines()
+    assert len(lines) <= 15 and "0/5000" in lines[0] and "5000/5000" in lines[-1] and "loss=" in lines[-1]
+    assert max(map(len, lines)) < 90 and "\r" not in "".join(lines)
+    assert "3/3" in printed(3) and "4/9" in printed(9, 4) and printed(0) is not None
+    monkeypatch.setenv("RANK", "1")
+    assert printed(100) == ""
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setattr(batches.sys.stderr, "isatty", lambda: True)
+    assert "\r" in printed(100)  # a bar, drawn again and again
+
+
 def interrupt(process, log, sign):
     """Ctrl-C for a process as soon as sign() is true; what it has printed by its end."""
     while not sign():

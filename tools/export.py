@@ -6,6 +6,8 @@ An adapter was trained beside a base that is stored in 4 bits. Merging it into *
 to 4 bits as well, and much of what was learned would be gone. So the base is loaded again, unquantised, and
 the adapter is added there: W + scale B A. What comes out differs from what was trained by the quantisation
 error of the base, which the adapter has never been without; it is the usual price of QLoRA, and small.
+
+Beside the weights lies a model card, README.md (card.py).
 """
 import os
 from pathlib import Path
@@ -13,6 +15,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from runs import Parser, UserError, check_writable, settings_of_run, writing
+from tools.card import card
 
 
 def export(run: Path, out: Path, dtype: str | None = None, device: str = "cpu") -> str:
@@ -41,6 +44,7 @@ def export(run: Path, out: Path, dtype: str | None = None, device: str = "cpu") 
         out.parent.mkdir(parents=True, exist_ok=True)
         policy.save_pretrained(fresh)
         tokenizer.save_pretrained(fresh)
+        (fresh / "README.md").write_text(card(run, config), "utf-8")
         os.replace(fresh, out)  # an empty folder may be replaced
     return dtype
 
