@@ -236,7 +236,7 @@ def runner(sandbox_run: Callable[[str], Any] | None) -> Iterator[Callable[[list[
 
 
 def run_again_if_slow(programs: list[str], run_all: Callable[[list[str]], Iterable[Any]]) -> Iterator[Any]:
-    """The results in order; what took too long runs up to three times more: the machine may have been busy."""
+    """The results in order; what took too long runs up to three times more: the machine may be busy."""
     for program, result in zip(programs, run_all(programs)):
         for _ in range(3):
             if result.seconds > SLOW:
