@@ -110,7 +110,7 @@ def _preset(hub: str | None, **changes) -> dict:
 TINY = {"dtype": "float32", "lora_rank": 0, "tasks": "tiny", "levels": "1", "style": "short",
         "turn_tokens": 96, "episode_tokens": 320, "calls": 4, "results_chars": 300, "slots": 128,
         "exact": True, "eval_questions": 400, "eval_temperature": 1.0, "gradient_checkpointing": False,
-        "sft": {"lr": 1.5e-2, "epochs": 1, "steps": 700, "per_task": 1500, "text_share": 0.55,
+        "sft": {"lr": 1.5e-2, "epochs": 1, "steps": 900, "per_task": 1500, "text_share": 0.55,
                 "multi_share": 0.1, "learn_slips": True, "optimizer": "muon"},
         "rl": {"lr": 5e-4, "critic_lr": 1e-3, "questions": 16, "samples": 8, "steps": 60, "kl": 0.0}}
 SMALL = {"turn_tokens": 256, "episode_tokens": 1536, "calls": 4, "results_chars": 1000, "eval_questions": 32,

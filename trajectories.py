@@ -72,7 +72,8 @@ def programs_of(question: Question, kind: str, rng: random.Random) -> list[str]:
     if oracle is None:
         return []
     broken = slip(oracle, rng)  # drawn for every kind: what is drawn after it does not depend on the kind
-    return [broken, oracle] if kind in WITH_SLIP else [] if kind == "reason" else [oracle]
+    known = kind == "reason" or kind == "guess" and question.data["answer"] is not None
+    return [broken, oracle] if kind in WITH_SLIP else [] if known else [oracle]
 
 
 def make(questions: Iterable[Question], chat: Chat, sandbox: Sandbox, *, text_share: float = 0.5,
