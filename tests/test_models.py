@@ -217,6 +217,17 @@ def test_a_shared_prompt_is_read_once_under_gradient_checkpointing(tokenizer, mo
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(found, gradients))
 
 
+def test_beside_an_adapter_nothing_else_gets_gradients(tokenizer):
+    policy = get_peft_model(build(tokenizer), LoraConfig(r=4, target_modules="all-linear"))
+    embedded = []
+    policy.get_input_embeddings().register_forward_hook(lambda module, given, out: embedded.append(out))
+    ids = torch.randint(3, len(tokenizer), (2, 12), generator=torch.Generator().manual_seed(0))
+    score(policy, ids, torch.ones(2, 12))[0].sum().backward()
+    with_gradient = {name for name, p in policy.named_parameters() if p.grad is not None}
+    assert with_gradient == {name for name, _ in policy.named_parameters() if "lora_" in name}
+    assert [out.requires_grad for out in embedded] == [False]
+
+
 def test_adapters_and_full_weights_are_not_mixed(tmp_path, tokenizer):
     """An adapter saved beside trained weights would later be put on the untrained ones, without a word."""
     build(tokenizer).save_pretrained(tmp_path / "base")
