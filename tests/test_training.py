@@ -375,7 +375,7 @@ def numbers(folder):
 def test_held_out_questions_are_asked_once_and_kept(tmp_path, monkeypatch, capsys):
     """Before and after stay in the run folder; a resumed run has the same, and asks "before" never again."""
     def run(folder, *more):
-        grpo.main([*SMALL, "--eval-questions", "6", "--out", str(tmp_path / folder), *more])
+        grpo.main([*SMALL, "--eval-questions", "6", "--kl", "0.001", "--out", str(tmp_path / folder), *more])
 
     def kept(folder, name):
         settings, *lines = read_jsonl(tmp_path / folder / f"{name}.jsonl")
