@@ -301,16 +301,17 @@ def futoshiki(rng, level):
             grid = {{(r, c): number for r, row in enumerate(rows) for c, number in enumerate(row)}}
             less = {less}  # the first cell holds less than the second
 
-            def fits(cell, x):
-                return (all(grid[r, c] != x for r, c in grid if r == cell[0] or c == cell[1])
-                        and all(x < grid[b] for a, b in less if a == cell and grid[b])
-                        and all(grid[a] < x for a, b in less if b == cell))
+            def fitting(cell):
+                taken = {{grid[r, c] for r, c in grid if r == cell[0] or c == cell[1]}}
+                least = max((grid[a] for a, b in less if b == cell), default=0) + 1
+                most = min((grid[b] for a, b in less if a == cell and grid[b]), default={size + 1}) - 1
+                return [x for x in range(least, most + 1) if x not in taken]
 
             def solve():
                 blanks = [cell for cell in grid if not grid[cell]]
                 if not blanks:
                     return True
-                choices = {{cell: [x for x in range(1, {size + 1}) if fits(cell, x)] for cell in blanks}}
+                choices = {{cell: fitting(cell) for cell in blanks}}
                 cell = min(blanks, key=lambda blank: len(choices[blank]))
                 for x in choices[cell]:
                     grid[cell] = x
