@@ -1,4 +1,5 @@
 """The benches run and compare what they say (their numbers depend on the machine)."""
+import json
 from argparse import Namespace
 from contextlib import nullcontext
 
@@ -12,7 +13,7 @@ import runs
 from rollout import Limits
 from runs import UserError
 from tasks import select
-from tools import bench, bench_rollout
+from tools import bench, bench_rollout, compare_trl
 
 
 def test_bench_alone_shows_what_there_is(capsys):
@@ -38,6 +39,16 @@ def test_rollouts_beside_generate(monkeypatch, capsys):
     assert two.split()[:2] == ["2", "2"] and four.split()[:2] == ["4", "4"]
     assert all(float(part.strip("x%")) > 0 for part in four.split()[:-1])
     assert verdict.split()[0] == ("MISS" if code else "PASS") and "4 episodes" in verdict
+
+
+def test_our_side_of_the_comparison_with_trl(tmp_path, tokenizer, capsys):
+    build(tokenizer).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    compare_trl.ours(Namespace(model=str(tmp_path), questions=2, samples=3, turn_tokens=4, programs=0,
+                               tasks="tiny", levels=(1,), dtype="float32", lora_rank=4, rows=2))
+    found = json.loads(capsys.readouterr().out.split("RESULT ")[1])
+    assert len(found["prompts"]) == 2 and 6 <= found["tokens"] <= 24
+    assert min(found["sampling"], found["training"], found["memory"]) > 0
 
 
 def test_three_ways_to_update_agree(capsys):

@@ -22,33 +22,34 @@ import tempfile
 import time
 from pathlib import Path
 
+from runs import Parser, UserError, command, parse_levels, whole  # before torch: it tells threads not to spin
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def parse() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = Parser("python -m tools.compare_trl", __doc__.split("\n\n")[0])
     add = parser.add_argument
     add("--model", required=True, help="a folder or hub id")
-    add("--questions", type=int, default=8)
-    add("--samples", type=int, default=8)
-    add("--turn-tokens", type=int, default=96)
-    add("--programs", type=int, default=0, help="programs at most; 0: text mode, one turn")
+    add("--questions", type=whole(), default=8)
+    add("--samples", type=whole(2), default=8)
+    add("--turn-tokens", type=whole(), default=96)
+    add("--programs", type=whole(0), default=0, help="programs at most; 0: text mode, one turn")
     add("--tasks", default="train")
-    add("--levels", default="1-3")
+    add("--levels", type=parse_levels, default=(1, 2, 3))
     add("--dtype", default="bfloat16", choices=("bfloat16", "float32"))
-    add("--lora-rank", type=int, default=32)
-    add("--rows", type=int, default=8, help="sequences of TRL's micro-batch; ours: as many tokens")
-    add("--rounds", type=int, default=2)
+    add("--lora-rank", type=whole(), default=32)
+    add("--rows", type=whole(), default=8, help="sequences of TRL's micro-batch; ours: as many tokens")
+    add("--rounds", type=whole(), default=2)
     add("--only", choices=("ours", "trl"), help=argparse.SUPPRESS)  # what the processes are started with
     return parser.parse_args()
 
 
 def questions_of(args: argparse.Namespace) -> list:
     """The same questions for both."""
-    from runs import parse_levels
     from tasks import draw, select
-    return draw(select(args.tasks), "rl", args.questions, parse_levels(args.levels))
+    return draw(select(args.tasks), "rl", args.questions, args.levels)
 
 
 def chat_of(args: argparse.Namespace, tokenizer):
@@ -176,7 +177,7 @@ def main() -> None:
                                  cwd=ROOT, capture_output=True, text=True, check=False)
             line = next((x for x in run.stdout.splitlines() if x.startswith("RESULT ")), None)
             if line is None:
-                raise SystemExit(f"{name} failed:\n{run.stderr[-2000:]}")
+                raise UserError(f"{name} failed: {(run.stderr.strip() or 'no output').splitlines()[-1]}")
             results.append(json.loads(line.removeprefix("RESULT ")))
             print({key: value for key, value in results[-1].items() if key != "prompts"}, flush=True)
     if not args.programs:  # TRL's template says what tools there are, so prompts differ then
@@ -194,5 +195,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
-    main()
+    command(main, hint="Nothing is left running.")
