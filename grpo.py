@@ -1,6 +1,6 @@
 """GRPO on episodes that use an interpreter.
 
-    python grpo.py                     the tiny model on this machine, warm start included (10 minutes)
+    python grpo.py                     the tiny model on this machine, warm start included (7 minutes)
     python grpo.py --model 3b          QLoRA on one GPU
     python grpo.py --algorithm ppo     the same loop with a critic (ppo.py)
     python grpo.py --resume            goes on after Ctrl-C or a crash
@@ -331,7 +331,7 @@ def starting_point(args: argparse.Namespace) -> Path | None:
     if args.model == "tiny" and usual:
         resume = ["--resume"] if runs.settings_of_run(args.sft_run) else []
         same = [f"--{name.replace('_', '-')}={getattr(args, name)}" for name in SHARED_WITH_SFT]
-        print(f"No warm start in {args.sft_run} yet: making one now (sft.py, about 5 minutes, once).")
+        print(f"No warm start in {args.sft_run} yet: making one now (sft.py, about 4 minutes, once).")
         if not sft.main(["--model", "tiny", "--out", str(args.sft_run), *same, *resume]):
             raise SystemExit(130)
         return args.sft_run

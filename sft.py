@@ -1,6 +1,6 @@
 """Warm start: supervised fine-tuning on worked conversations, with the loss on the policy's own tokens only.
 
-    python sft.py                          the tiny model, from nothing (about 5 minutes on 2 cores)
+    python sft.py                          the tiny model, from nothing (about 4 minutes on 2 cores)
     python sft.py --model 3b               QLoRA on one GPU
     python sft.py --data FILE              conversations of your own, or of a teacher (r1ci.py teach)
 
