@@ -1,11 +1,12 @@
 """The changes that the README shows: they apply to the code as it is, and they work."""
 import re
-import shutil
 import subprocess
 import sys
 
 import pytest
 from conftest import ROOT
+
+from tools.exercises import copy_with
 
 README = (ROOT / "README.md").read_text("utf-8")
 DIFFS = re.findall(r"```diff\n(.*?)```", README, re.DOTALL)
@@ -60,10 +61,7 @@ def test_a_change_applies_and_works(tmp_path, diff):
     assert name, "USES does not say how to try this change"
     flags, code, printed = USES[name]
     assert " ".join(flags) in README  # it says how to run it
-    for folder in ("", "task_families", "isolation"):
-        (tmp_path / folder).mkdir(exist_ok=True)
-        for path in (ROOT / folder).glob("*.py"):
-            shutil.copy(path, tmp_path / folder)
+    copy_with(0, tmp_path)
 
     def apply(*options):
         return subprocess.run(["git", "apply", *options, "-"], input=diff, text=True, cwd=tmp_path,

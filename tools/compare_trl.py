@@ -12,9 +12,7 @@ question, temperature 1, no KL, one update, a reward that tells samples apart wi
 Tokens are those that the policy wrote; a step is sampling and training; memory is the process's peak.
 """
 import argparse
-import contextlib
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -58,15 +56,11 @@ def chat_of(args: argparse.Namespace, tokenizer):
     return Chat(tokenizer, "interpreter" if args.programs else "text")
 
 
-def report(prompts: list, tokens: int, sampling: float, training: float, loss: float) -> None:
+def report(policy, prompts: list, tokens: int, sampling: float, training: float, loss: float) -> None:
     """What a process has measured, for the one that started it."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    with contextlib.suppress(AssertionError):
-        import torch
-        if torch.cuda.is_available():
-            peak = torch.cuda.max_memory_allocated() / 2**30
+    from tools.bench_rollout import peak_mb
     print("\nRESULT " + json.dumps({"prompts": prompts, "tokens": tokens, "sampling": sampling, "loss": loss,
-                                    "training": training, "memory": peak}))
+                                    "training": training, "memory": peak_mb(policy) / 2**10}))
 
 
 def ours(args: argparse.Namespace) -> None:
@@ -98,7 +92,7 @@ def ours(args: argparse.Namespace) -> None:
         stats = grpo.train_on(policy, None, trainer, episodes, masks, old,
                               grpo.group_advantages(rewards, groups), settings)
         ended = time.perf_counter()
-    report(prompts, sum(map(sum, masks)), sampled - began, ended - sampled, stats["loss"])
+    report(policy, prompts, sum(map(sum, masks)), sampled - began, ended - sampled, stats["loss"])
 
 
 def run_python(code: str) -> str:
@@ -125,10 +119,9 @@ def trl(args: argparse.Namespace) -> None:
     tokenizer = AutoTokenizer.from_pretrained(args.model)
     chat, questions = chat_of(args, tokenizer), questions_of(args)
     seconds: dict[str, float] = {}
-    written, prompts = [], []
+    prompts = []
 
     def reward(completion_ids, **_) -> list[float]:
-        written.extend(completion_ids)
         return [float(sum(ids) % 2) for ids in completion_ids]
 
     class Timed(GRPOTrainer):
@@ -161,8 +154,8 @@ def trl(args: argparse.Namespace) -> None:
         began = time.perf_counter()
         result = trainer.train()
         total = time.perf_counter() - began
-    report(prompts[::args.samples], seconds["tokens"], seconds["sampling"], total - seconds["sampling"],
-           result.training_loss)
+    report(trainer.model, prompts[::args.samples], seconds["tokens"], seconds["sampling"],
+           total - seconds["sampling"], result.training_loss)
 
 
 def main() -> None:
