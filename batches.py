@@ -105,8 +105,7 @@ def trained_parameters(policy) -> dict[str, torch.Tensor]:
 
 class Muon(torch.optim.Optimizer):
     """Momentum, made orthogonal, so that every direction moves equally far (Keller Jordan 2024). As
-    torch.optim.Muon, but in the dtype of the weights: that one multiplies in bfloat16, and a step of the tiny
-    model took 1.9 s instead of 0.4 s on a processor without bfloat16 arithmetic."""
+    torch.optim.Muon, but in the weights' dtype: that one multiplies in bfloat16, slow on some processors."""
 
     def __init__(self, matrices: list[torch.Tensor], lr: float):
         super().__init__(matrices, {"lr": lr})
@@ -173,8 +172,7 @@ class Trainer:
     def step(self, lengths: list[int], loss_of: Callable[[list[int]], tuple[torch.Tensor, dict]],
              prompts: list[tuple] | None = None, lr: float | None = None) -> dict:
         """One update from sequences of these lengths; sums of what loss_of reports, and the gradient's norm.
-        loss_of(indices) -> (loss, numbers for the log): the share of some sequences in the loss of the
-        step."""
+        loss_of(indices) -> (loss, numbers for the log): the share of these sequences in the step's loss."""
         mine = sorted(range(len(lengths)), key=lambda i: -lengths[i])[rank()::world_size()]
         sums: Counter | None = None
         while sums is None:

@@ -23,32 +23,26 @@ MODES = ("interpreter", "text", "code")
 ANSWER_FORMATS = {"angle": ("<<<", ">>>"), "boxed": ("\\boxed{", "}"), "tags": ("<answer>", "</answer>")}
 RESULTS = "Code Execution Results:\n"
 
-# Two styles: "full" for pretrained models; "short" says the same to the tiny model, which reads slowly.
+# "full": for pretrained models; "after": the same behind the question, in its message, where small models
+# look for instructions; "short": for the tiny model, which reads slowly.
+_SCRIPT = ("write one complete python script in a block that starts with ```python and ends with ```. The "
+           "script must print what you want to see. Stop after the block: it is run, and you are given its "
+           "output or error under the heading 'Code Execution Results:'. ")
+_END = "the final answer as {answer}, such as {example}, and write nothing after it."
 PROMPTS = {
     "full": {
-        "interpreter":
-            "Solve the user's question. Think step by step. Whenever counting, calculating, sorting, "
-            "simulating or searching is safer by program, write one complete python script in a block that "
-            "starts with ```python and ends with ```. The script must print what you want to see. Stop "
-            "after the block: it is run, and you are given its output or error under the heading 'Code "
-            "Execution Results:'. Then go on: reason, or write another script. When you are sure, end with "
-            "the final answer as {answer}, and write nothing after it.",
-        "text":
-            "Solve the user's question by reasoning step by step in words. Do not write code; nothing will "
-            "be run. End with the final answer as {answer}, and write nothing after it.",
-        "code":
-            "Solve the user's question with a program. Think first, then write one complete python script "
-            "in a block that starts with ```python and ends with ```. The script must print the result. "
-            "Stop after the block: it is run, and you are given its output or error under the heading 'Code "
-            "Execution Results:'. Then repair the script, or end with the final answer as {answer}, and "
-            "write nothing after it.",
+        "interpreter": "Solve the user's question. Think step by step. Whenever counting, calculating, "
+                       f"sorting, simulating or searching is safer by program, {_SCRIPT}Then go on: reason, "
+                       f"or write another script. When you are sure, end with {_END}",
+        "text": "Solve the user's question by reasoning step by step in words. Do not write code; nothing "
+                f"will be run. End with {_END}",
+        "code": f"Solve the user's question with a program. Think first, then {_SCRIPT}Then repair the "
+                f"script, or end with {_END}",
     },
-    "short": {
-        "interpreter": "Think or run python, then answer {answer}.",
-        "text": "Think, then answer {answer}.",
-        "code": "Run python, then answer {answer}.",
-    },
+    "short": {"interpreter": "Think or run python, then answer {answer}.",
+              "text": "Think, then answer {answer}.", "code": "Run python, then answer {answer}."},
 }
+PROMPTS["after"] = PROMPTS["full"]
 
 # Any case, multi-line; also indented, as in a list (tasks.py leaves out the same when it looks for answers).
 CODE_BLOCK = re.compile(r"(?ims)^([ \t]*)```(?:python|py|python3)[ \t]*\n(.*?)^\1?```")
@@ -61,8 +55,15 @@ def state_answer(answer: str, answer_format: str = "angle") -> str:
 
 
 def head_prompt(mode: str = "interpreter", style: str = "full", answer_format: str = "angle") -> str:
-    """The system message: how to work and how to end."""
-    return PROMPTS[style][mode].replace("{answer}", state_answer("answer", answer_format))
+    """The instructions: how to work and how to end."""
+    answer, example = (state_answer(text, answer_format) for text in ("answer", "42"))
+    return PROMPTS[style][mode].replace("{answer}", answer).replace("{example}", example)
+
+
+def one_message(messages: list[dict], behind: bool = False) -> list[dict]:
+    """The same conversation with the instructions in the question's message, before or behind it."""
+    texts = [message["content"] for message in messages[:2]]
+    return [{"role": "user", "content": "\n\n".join(texts[::-1] if behind else texts)}, *messages[2:]]
 
 
 def find_code(text: str) -> str | None:
@@ -92,8 +93,8 @@ class Chat:
         tokenizer = self.tokenizer
         if not getattr(tokenizer, "chat_template", None):
             raise UserError("the tokenizer has no chat template: an instruct or chat model is needed")
-        rendered = self._render(self.messages("Q") + [{"role": "assistant", "content": "\x02A\x02"},
-                                                      {"role": "user", "content": "\x02R\x02"}])
+        turns = {"role": "assistant", "content": "\x02A\x02"}, {"role": "user", "content": "\x02R\x02"}
+        rendered = self._render(self.placed([*self.messages("Q"), *turns]))
         try:
             _, rest = rendered.split("\x02A\x02")
             self._before_results, self._after_results = rest.split("\x02R\x02")
@@ -112,8 +113,12 @@ class Chat:
         self._markers = sorted(markers | set(tokenizer.all_special_tokens), key=len, reverse=True)
 
     def messages(self, question: str) -> list[dict]:
-        """The conversation before the policy's first token."""
+        """The conversation before the policy's first token, as it is kept: instructions, question."""
         return [{"role": "system", "content": self.head}, {"role": "user", "content": question}]
+
+    def placed(self, messages: list[dict]) -> list[dict]:
+        """A kept conversation as the model sees it: in style "after", the instructions after the question."""
+        return one_message(messages, behind=True) if self.style == "after" else messages
 
     def answer(self, text: str) -> str | None:
         """The final answer in what the policy wrote in its last turn, or None."""
@@ -122,7 +127,8 @@ class Chat:
     def prompt_ids(self, question: str, head: str | None = None) -> list[int]:
         """Ids of the system message (ours, or a recorded one), the question and the first turn's header."""
         system, user = self.messages(self.harmless(question))
-        return self._encode(self._render([{**system, "content": self.harmless(head or self.head)}, user]))
+        system["content"] = self.harmless(head or self.head)
+        return self._encode(self._render(self.placed([system, user])))
 
     def user_ids(self, content: str, closed: bool = True) -> list[int]:
         """Ids from the end of one policy turn to the header of the next, with a user message between them.
@@ -153,5 +159,4 @@ class Chat:
         except TemplateError as error:  # e.g. "system role not supported"
             if messages[0]["role"] != "system":
                 raise UserError(f"the chat template fails: {error}") from None
-            merged = {"role": "user", "content": messages[0]["content"] + "\n\n" + messages[1]["content"]}
-            return self._render([merged, *messages[2:]])
+            return self._render(one_message(messages))

@@ -65,7 +65,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("--seed", type=SEED, default=0, help="of questions and sampling")
     add = parser.add_argument_group("run").add_argument
     add("--eval-questions", type=whole(0, 100_000), default=values["eval_questions"], help="held out")
-    add("--save-every", type=whole(), default=rl["save_every"], help="steps between checkpoints")
+    add("--save-every", type=whole(), default=10, help="steps between checkpoints")
     add("--out", type=Path, help="run folder (default: runs/MODEL/ALGORITHM)")
     add("--resume", action="store_true", help="go on with an interrupted run")
     add("--overwrite", action="store_true", help="start again in a used folder")

@@ -77,8 +77,7 @@ def load(model: str, *, checkpoint_folder: Path | None = None, dtype: str = "bfl
          quantize: str = "none", lora_rank: int = 0, random_weights: bool = False, layers: int | None = None,
          device: str = "cpu", gradient_checkpointing: bool = False, seed: int = 0, trainable: bool = True):
     """(policy, tokenizer). `checkpoint_folder`: a stage's run folder with adapter/ or model/ to start from.
-    layers: only so many, with random weights. UserError if there is no such model, or it cannot be
-    reached."""
+    layers: only so many, with random weights. UserError if there is no such model, or none can be had."""
     quiet.disable_progress_bar()  # its bars for loading and saving would tear ours apart
     torch.manual_seed(seed)
     mixed = trainable and lora_rank == 0 and dtype == "bfloat16"

@@ -91,20 +91,19 @@ def world_size() -> int:
 # What all pretrained models share. Learning rates: the paper trains all parameters (RL at 1e-6); LoRA wants
 # 10 to 100 times as much, so 1e-5 for RL and 1e-4 for SFT. KL, group size, temperature: the paper's.
 PRETRAINED = {
-    "shape": None, "dtype": "bfloat16", "quantize": "none", "lora_rank": 32, "tasks": "train",
-    "levels": "1-5", "style": "full", "turn_tokens": 768, "episode_tokens": 4096, "calls": 8,
-    "results_chars": 2000, "slots": 64, "exact": False, "rollout_weights": "same", "eval_questions": 128,
-    "eval_temperature": 0.6, "micro_tokens": 8192, "gradient_checkpointing": True,
+    "dtype": "bfloat16", "quantize": "none", "lora_rank": 32, "tasks": "train",
+    "levels": "1-5", "style": "full", "answer_format": "angle", "turn_tokens": 768, "episode_tokens": 4096,
+    "calls": 8, "results_chars": 2000, "slots": 64, "exact": False, "rollout_weights": "same",
+    "eval_questions": 128, "eval_temperature": 0.6, "micro_tokens": 8192, "gradient_checkpointing": True,
     "sft": {"lr": 1e-4, "batch": 32, "epochs": 3, "steps": 0, "per_task": 70, "text_share": 0.2,
             "multi_share": 0.3, "fallback_share": 0.0, "learn_slips": False, "optimizer": "adamw"},
-    "rl": {"lr": 1e-5, "critic_lr": 1e-4, "questions": 25, "samples": 5, "steps": 150, "kl": 0.001,
-           "save_every": 10},
+    "rl": {"lr": 1e-5, "critic_lr": 1e-4, "questions": 25, "samples": 5, "steps": 150, "kl": 0.001},
 }
 
 
-def _preset(hub: str | None, **changes) -> dict:
+def _preset(hub: str | None, shape: tuple | None = None, **changes) -> dict:
     parts = {part: {**PRETRAINED[part], **changes.pop(part, {})} for part in ("sft", "rl")}
-    return {**PRETRAINED, "hub": hub, **changes, **parts}
+    return {**PRETRAINED, "hub": hub, "shape": shape, **changes, **parts}
 
 
 TINY = {"dtype": "float32", "lora_rank": 0, "tasks": "tiny", "levels": "1", "style": "short",
@@ -115,29 +114,31 @@ TINY = {"dtype": "float32", "lora_rank": 0, "tasks": "tiny", "levels": "1", "sty
         "rl": {"lr": 5e-4, "critic_lr": 1e-3, "questions": 16, "samples": 8, "steps": 60, "kl": 0.0}}
 SMALL = {"turn_tokens": 256, "episode_tokens": 1536, "calls": 4, "results_chars": 1000, "eval_questions": 32,
          "gradient_checkpointing": False, "sft": {"batch": 8}, "rl": {"questions": 8, "samples": 4}}
-# So small that all its parameters are trained: faster than LoRA, and it learns more. It learns from what is
-# short and easy, for it cannot carry long programs through, nor repair them. Without KL, which would cost a
-# quarter of the time. SFT on 20 tasks left out: 16% (12..22) with 2e-4, 11% (7..16) with 5e-4, of 200.
-SMOLLM2 = {**SMALL, "shape": (30, 576, 9, 3, 1536, 49152, True), "lora_rank": 0,
-           "rollout_weights": "merged", "levels": "1", "turn_tokens": 192,
+# So small that all its parameters are trained (with LoRA it learns less), on what is short and easy.
+SMOLLM2 = {**SMALL, "lora_rank": 0, "rollout_weights": "merged", "levels": "1", "turn_tokens": 192,
            "episode_tokens": 640, "calls": 2, "results_chars": 400, "micro_tokens": 4096,
            "sft": {"batch": 16, "lr": 2e-4, "text_share": 0.5, "multi_share": 0.1, "fallback_share": 0.25},
            "rl": {"questions": 8, "samples": 8, "lr": 3e-5, "kl": 0.0}}
+# They see instructions only behind the question, and learn most from what they wrote (r1ci.py teach, or run).
+CODER = {**SMALL, "style": "after", "answer_format": "boxed", "lora_rank": 16, "rollout_weights": "merged",
+         "levels": "1-3", "turn_tokens": 512, "episode_tokens": 2048,
+         "sft": {"batch": 16, "teacher": "self"}, "rl": {"questions": 16, "samples": 8, "kl": 0.0}}
 # Shapes: layers, hidden, heads, key/value heads, MLP, vocabulary, tied embeddings (for --random-weights).
-SHAPE_7B = (28, 3584, 28, 4, 18944, 152064, False)
-SHAPE_14B = (48, 5120, 40, 8, 13824, 152064, False)
-DISTILLED = "deepseek-ai/DeepSeek-R1-Distill-Qwen"
 PRESETS = {
     "tiny": _preset(None, **TINY),
-    "smollm2": _preset("HuggingFaceTB/SmolLM2-135M-Instruct", **SMOLLM2),
-    "0.5b": _preset("Qwen/Qwen2.5-0.5B-Instruct", shape=(24, 896, 14, 2, 4864, 151936, True), **SMALL),
-    "1.5b": _preset("Qwen/Qwen2.5-1.5B-Instruct", shape=(28, 1536, 12, 2, 8960, 151936, True)),
-    "3b": _preset("Qwen/Qwen2.5-3B-Instruct", shape=(36, 2048, 16, 2, 11008, 151936, True), quantize="nf4"),
-    "7b": _preset("Qwen/Qwen2.5-7B-Instruct-1M", shape=SHAPE_7B, quantize="nf4", slots=48),
-    "14b": _preset("Qwen/Qwen2.5-14B-Instruct-1M", shape=SHAPE_14B, quantize="nf4", slots=32),
-    "r1-distill-7b": _preset(f"{DISTILLED}-7B", shape=SHAPE_7B, quantize="nf4", slots=48),
-    "r1-distill-14b": _preset(f"{DISTILLED}-14B", shape=SHAPE_14B, quantize="nf4", slots=32),
+    "smollm2": _preset("HuggingFaceTB/SmolLM2-135M-Instruct", (30, 576, 9, 3, 1536, 49152, True), **SMOLLM2),
+    "0.5b": _preset("Qwen/Qwen2.5-0.5B-Instruct", (24, 896, 14, 2, 4864, 151936, True), **SMALL),
+    "1.5b": _preset("Qwen/Qwen2.5-1.5B-Instruct", (28, 1536, 12, 2, 8960, 151936, True)),
+    "coder-0.5b": _preset("Qwen/Qwen2.5-Coder-0.5B-Instruct", (24, 896, 14, 2, 4864, 151936, True), **CODER),
+    "coder-1.5b": _preset("Qwen/Qwen2.5-Coder-1.5B-Instruct", (28, 1536, 12, 2, 8960, 151936, True), **CODER),
+    "3b": _preset("Qwen/Qwen2.5-3B-Instruct", (36, 2048, 16, 2, 11008, 151936, True), quantize="nf4"),
+    "7b": _preset("Qwen/Qwen2.5-7B-Instruct-1M", (28, 3584, 28, 4, 18944, 152064, False),
+                  quantize="nf4", slots=48),
+    "14b": _preset("Qwen/Qwen2.5-14B-Instruct-1M", (48, 5120, 40, 8, 13824, 152064, False),
+                   quantize="nf4", slots=32),
 }
+for _b in ("7b", "14b"):
+    PRESETS[f"r1-distill-{_b}"] = PRESETS[_b] | {"hub": f"deepseek-ai/DeepSeek-R1-Distill-Qwen-{_b.upper()}"}
 SERVED = "openai:"  # a model behind a server: it can be asked, not trained
 
 
@@ -204,9 +205,8 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
 class Parser(argparse.ArgumentParser):
     """Says in one line what is wrong with a flag (argparse prints all flags first)."""
 
-    def __init__(self, prog: str | None = None, description: str | None = None, **options):
-        super().__init__(prog, description=description, allow_abbrev=False, formatter_class=HelpFormatter,
-                         **options)
+    def __init__(self, prog: str | None = None, description: str | None = None, **more):
+        super().__init__(prog, None, description, formatter_class=HelpFormatter, allow_abbrev=False, **more)
 
     def error(self, message: str):
         raise UserError(f"{message} ({self.prog} --help lists what there is)")
@@ -254,13 +254,13 @@ def add_shared_flags(parser: argparse.ArgumentParser, values: dict) -> None:
     add("--tasks", default=values["tasks"], help="tiny, train, test, all, a suite, an ability, names, a file")
     add("--levels", type=parse_levels, default=parse_levels(values["levels"]), help="difficulty: 1, 1-3, 2,4")
     add("--mode", choices=("interpreter", "text", "code"), default="interpreter", help="what prompts allow")
-    add("--answer-format", choices=("angle", "boxed", "tags"), default="angle", help="how answers are marked")
+    add("--answer-format", choices=("angle", "boxed", "tags"), default=values["answer_format"],
+        help="how answers are marked")
     add("--turn-tokens", type=whole(), default=values["turn_tokens"], help="most tokens in one turn")
     add("--episode-tokens", type=whole(32), default=values["episode_tokens"], help="most tokens in all")
     add("--calls", type=whole(), default=values["calls"], help="most programs")
     add("--slots", type=whole(), default=values["slots"], help="episodes that are written at the same time")
-    add("--exact", action=argparse.BooleanOptionalAction, default=values["exact"],
-        help="wait for slow programs, so that a run repeats bit by bit")
+    add("--exact", action=argparse.BooleanOptionalAction, default=values["exact"], help="repeat bit by bit")
     add("--rollout-weights", choices=("same", "merged"), default=values["rollout_weights"], help="merged: "
         "sample from a plain copy (LoRA merged in, nothing quantised): faster, if memory allows")
     add = parser.add_argument_group("sandbox").add_argument

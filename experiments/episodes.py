@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 
+from chat import ANSWER_FORMATS
 from tasks import TASKS, extract_answer
 
 STAGES = {"base": "untrained", "sft": "after SFT", "grpo": "after RL"}  # folder: name
@@ -33,14 +34,14 @@ def last_words(line: dict) -> str:
 def loosely_right(task: str, question, text: str) -> bool:
     """Is any of the closing words of a text right? A generous rule: the format may never have been learned.
 
-    Tried: the stated answer, the last line, what follows its last "is", ":" or "=", its last word, and the
-    last option letter.
+    Tried: the answer stated in any format, the last line, what follows its last "is", ":" or "=", its last
+    word, and the last option letter.
     """
     lines = [line.strip() for line in text.strip().splitlines() if line.strip(" `")]
     last = lines[-1] if lines else ""
     options = re.findall(r"\(([A-Z])\)|\b([A-Z])\)", text)
-    tried = [extract_answer(text, "angle") or "", last, re.split(r"\bis\b|:|=", last)[-1],
-             (last.split() or [""])[-1]]
+    tried = [*(extract_answer(text, kind) or "" for kind in ANSWER_FORMATS), last,
+             re.split(r"\bis\b|:|=", last)[-1], (last.split() or [""])[-1]]
     tried += [f"({''.join(options[-1])})"] if options else []
     return any(TASKS[task].check(question, found) for word in tried
                for found in {word.strip(), word.strip(" .*`\"'$")} if found)

@@ -134,7 +134,7 @@ class Engine:
     def _converse(self, episode, options: dict, seed: int, on_turn, stopping: threading.Event) -> None:
         """One episode from question to verdict, under the same rules as in rollout.Engine."""
         from rollout import Turn
-        messages = self.chat.messages(episode.question.prompt)
+        messages = self.chat.placed(self.chat.messages(episode.question.prompt))
         limits = self.limits
         used = 0  # tokens of the conversation so far
         while not episode.stop:

@@ -3,12 +3,14 @@
     python r1ci.py run                                      the tiny model
     python r1ci.py run --model 3b --budget 20h              sizes picked from measured speed
     python r1ci.py run --model FOLDER --preset smollm2 --budget 80m --write docs/RESULTS.md
+    python r1ci.py run --model coder-0.5b --budget 10h              learns from its own right answers first
 
 Every phase is a command that you could type yourself (log.txt in the run folder has them, with their
 output); this module only chooses their sizes and keeps the books:
 
     speed          two steps of SFT and a few questions, timed                     only with --budget
     base           evaluate.py --base: 3 modes x (unseen tasks, new questions of the training tasks)
+    teach          teacher.py: right answers to learn from                         only with a --teacher
     sft            sft.py
     after-sft      evaluate.py, again 3 modes x 2 selections, the same questions
     potential      curriculum.py: how often does the SFT policy solve its RL questions?
@@ -37,10 +39,12 @@ from tasks import select
 
 MODES = ("interpreter", "text", "code")
 EVALUATION = 0.25  # of the budget; what SFT, evaluations and potential leave is GRPO's
-SFT = 0.35
+SFT = 0.35  # conversations of a teacher included
+TEACHING = 0.15
 POTENTIAL = 0.06
 PROBE = 32  # questions that are timed
 PER_TASK = {"held-out": 10, "training": 3}  # questions of an evaluation without a budget
+TEACHER_SAMPLES = 4  # answers per question
 POTENTIAL_SAMPLES = 8  # with a budget: answers per measured question (the paper: 20)
 CURRICULUM_STAGES = 4
 # Flags of the training phases that are chosen here: always, and with a budget.
@@ -68,6 +72,8 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
         "preset)")
     add("--tasks", help="training tasks (default: the preset's)")
     add("--test-tasks", help="unseen tasks (default: test if the training tasks are train, else none)")
+    add("--teacher", help="whose right answers SFT learns from: self, openai:NAME, a preset, a hub id, "
+        "a folder; none: our oracle programs (default: the preset's)")
     add("--sft-flags", type=shlex.split, default=[], help='more flags for sft.py, as "--lr 1e-4"')
     add("--rl-flags", type=shlex.split, default=[], help="more flags for grpo.py")
     add("--out", type=Path, help="run folder (default: runs/MODEL/story)")
@@ -79,6 +85,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     own.model = settings.model
     own.preset = settings.preset
     own.tasks = own.tasks or values["tasks"]
+    own.teacher = own.teacher or values["sft"].get("teacher", "none")
     own.test_tasks = own.test_tasks or ("test" if own.tasks == "train" else None)
     own.out = own.out or Path("runs") / run_name(own.model) / "story"
     check(own, rest)
@@ -116,6 +123,8 @@ def check(own: argparse.Namespace, rest: list[str]) -> None:
     rl_args = grpo.parse([*rest, *own.rl_flags])
     check_arguments(sft_args)
     grpo.check(rl_args)
+    if sft_args.data and own.teacher != "none":
+        raise UserError("--data or --teacher: one of them says what SFT learns from (--teacher none)")
     if sft_args.data and not sft_args.data.is_file():
         raise UserError(f"there is no file {sft_args.data}")
     if (sft_args.lora_rank > 0) != (rl_args.lora_rank > 0):
@@ -133,6 +142,7 @@ class Story:
         self.own = own
         self.rest = rest
         self.folder = own.out
+        self.data = own.out / "teacher" / "data.jsonl"
         self.values = runs.preset(own.model, own.preset)
         self.sft = sft.parse([*rest, *own.sft_flags])
         self.rl = grpo.parse([*rest, *own.rl_flags])
@@ -192,7 +202,8 @@ class Story:
         from batches import release
         argv = [*self.rest, *map(str, words)]
         with open(self.folder / "log.txt", "a", encoding="utf-8") as log:
-            print(f"\n$ python {name}.py {shlex.join(argv)}", file=log, flush=True)
+            script = "r1ci.py teach" if name == "teach" else f"{name}.py"
+            print(f"\n$ python {script} {shlex.join(argv)}", file=log, flush=True)
             with contextlib.redirect_stdout(log):
                 value = main(argv)
         self.note()
@@ -238,14 +249,27 @@ class Story:
         share = {"held-out": 0.6, "training": 0.4} if len(counts) == 2 else {"training": 1.0}
         return {name: min(50 * count, max(8, int(each * share[name]))) for name, count in counts.items()}
 
+    def teach_size(self) -> dict:
+        """Conversations wanted per task, and answers to each question."""
+        wanted = self.sft.per_task
+        if self.own.budget:
+            seconds = TEACHING * self.own.budget / self.state["chosen"]["speed"]["seconds_per_episode"]
+            rounds = 2  # nearly: most tasks lack some after the first one
+            wanted = min(wanted, int(seconds / TEACHER_SAMPLES / rounds / len(select(self.own.tasks))))
+        return {"per_task": max(1, wanted), "samples": TEACHER_SAMPLES}
+
     def sft_size(self) -> dict:
         """Conversations per task and epochs (or steps, where the preset counts in steps)."""
         args = self.sft
         if not self.own.budget:
             return {"steps": args.steps} if args.steps else {"per_task": args.per_task, "epochs": args.epochs}
         speed = self.state["chosen"]["speed"]
-        tokens = SFT * self.own.budget * speed["sft_tokens_per_second"]
+        taught = self.data.is_file()
+        tokens = (SFT - TEACHING * taught) * self.own.budget * speed["sft_tokens_per_second"]
         conversations = tokens / speed["tokens_per_conversation"]
+        if taught:
+            count = len(runs.read_jsonl(self.data))
+            return {"epochs": max(0.1, min(3.0, int(100 * conversations / count) / 100))}
         if args.steps:
             return {"steps": max(2, min(args.steps, int(conversations / args.batch)))}
         tasks = len(select(self.own.tasks))
@@ -313,6 +337,19 @@ class Story:
                 resume = ["--resume"] if (folder / "config.json").exists() else []
                 self.call(main, name, "--tasks", self.own.tasks, *words, "--out", folder, *resume)
 
+    def teach(self) -> list:
+        """Let the teacher answer, if there is one; flags for sft.py."""
+        from experiments import teacher
+        if self.own.teacher == "none":
+            return []
+        size = self.remembered("teach", self.teach_size)
+        with self.phase("teach"):
+            if not self.data.is_file():
+                name = self.own.model if self.own.teacher == "self" else self.own.teacher
+                self.call(teacher.teach_command, "teach", "--teacher", name, "--tasks",
+                          self.own.tasks, "--out", self.data, *flags_of(size))
+        return ["--data", self.data]
+
     def tell(self) -> Path:
         """Everything, in order; where the results are."""
         import curriculum
@@ -322,8 +359,9 @@ class Story:
             with self.phase("speed"):
                 self.remembered("speed", self.speed)
         self.evaluate_stage("base")
+        taught = self.teach()
         size = self.remembered("sft", self.sft_size)
-        self.train("sft", sft.main, *self.own.sft_flags, *flags_of(size))
+        self.train("sft", sft.main, *self.own.sft_flags, *taught, *flags_of(size))
         self.evaluate_stage("sft")
         size = self.remembered("potential", self.potential_size)
         with self.phase("potential"):

@@ -3,19 +3,25 @@
     python r1ci.py teach --teacher openai:gpt-4o --model 3b --out data.jsonl
                                                         the paper's way (then set OPENAI_API_KEY)
     python r1ci.py teach --teacher FOLDER_OR_HUB_ID --out data.jsonl        a model on this machine
+    python r1ci.py teach --teacher coder-0.5b --model coder-0.5b --samples 8 --out data.jsonl
+                                    itself: it learns from what it got right (STaR, arXiv 2203.14465)
     python sft.py --model 3b --data data.jsonl                              the student learns from it
 
 The paper (section 3.2) asks GPT-4o in several ways (words only, code, free choice) and keeps the
 conversations whose final answer is right, at most 70 per task, 6.5k in all. Here each question is asked in
-one of VARIANTS, drawn from its name. In each round every task that is still short of --per-task gets as many
-new questions as it lacks. What is learned is the conversation under the *student's* head prompt (--model says
-who that is): the variants are there to get different solutions, not to be learned.
+one mode, drawn from its name, --samples times. In each round every task that is still short of --per-task
+gets as many new questions as it lacks. What is learned is the conversation under the *student's* instructions
+(--model says who that is): the modes are there to get different solutions, not to be learned.
 
-Each answer is kept as it comes, in files beside --out (data.round1-text-full.jsonl ..): an interrupted
+If a task has more right answers than --per-task, first comes one of each question, then a second of each ..;
+among these, several turns before one, and programs that ran before programs that failed (`worth`).
+
+Each answer is kept as it comes, in files beside --out (data.round1-text.jsonl ..): an interrupted
 command started again asks, and pays for, nothing twice.
 """
 import argparse
 import random
+from collections import Counter
 from pathlib import Path
 
 from chat import RESULTS, Chat
@@ -34,7 +40,8 @@ from runs import (
 )
 from tasks import Question, draw, select
 
-VARIANTS = (("interpreter", "full"), ("interpreter", "short"), ("code", "full"), ("text", "full"))
+MODES = ("interpreter", "interpreter", "code", "text")  # free choice twice, as the paper has two such agents
+STYLES = {"short": "full"}  # student's -> its teacher's, if that is another
 FREE = server.FREE | {"out", "overwrite", "rounds", "device"}  # flags that change no answer
 
 
@@ -47,6 +54,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     add("--per-task", type=whole(), default=values["sft"]["per_task"], help="most conversations per task")
     add("--rounds", type=whole(), default=2,
         help="rounds of new questions for tasks with too few right answers")
+    add("--samples", type=whole(1, 1024), default=1, help="answers per question; more of a weak teacher")
     add("--temperature", type=real(0, 10), default=1.0, help="of the teacher")
     add("--seed", type=SEED, default=0, help="of the teacher's sampling")
     add("--overwrite", action="store_true", help="forget the answers that are there and ask again")
@@ -54,7 +62,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def as_conversation(episode, student: Chat, kind: str) -> dict:
+def as_conversation(episode, student: Chat) -> dict:
     """An episode as a conversation to learn from, in the form of trajectories.make."""
     messages = student.messages(episode.question.prompt)
     for turn in episode.turns:
@@ -62,14 +70,32 @@ def as_conversation(episode, student: Chat, kind: str) -> dict:
         if turn.output is not None:
             messages.append({"role": "user", "content": RESULTS + turn.output})
     question = episode.question
-    return {"task": question.task, "seed": question.seed, "level": question.level, "kind": kind,
-            "messages": messages}
+    return {"task": question.task, "seed": question.seed, "level": question.level,
+            "kind": "code" if episode.calls else "text", "messages": messages}
 
 
-def variant_of(question: Question, variants: list[tuple[str, str]]) -> tuple[str, str]:
-    """The way in which this question is asked."""
+def mode_of(question: Question, mode: str) -> str:
+    """The mode in which this question is asked, for a student of some mode."""
     name = f"variant/{question.task}/{question.level}/{question.seed}"
-    return random.Random(name).choice(variants)
+    return random.Random(name).choice(MODES) if mode == "interpreter" else mode
+
+
+def worth(episode) -> tuple[bool, int]:
+    """Which of two right answers is the better example? The larger of these."""
+    statuses = [turn.status for turn in episode.turns if turn.status]
+    return len(statuses) > 1 and statuses[-1] == "ok", -sum(status != "ok" for status in statuses)
+
+
+def best(right: list, count: int) -> list:
+    """`count` of a task's right answers to learn from: one of each question first, the best ones first."""
+    seen = Counter()
+    turns = []  # the how-manieth answer to its question each one is
+    ordered = sorted(right, key=worth, reverse=True)
+    for episode in ordered:
+        name = episode.question.seed, episode.question.level
+        seen[name] += 1
+        turns.append(seen[name])
+    return [ordered[i] for i in sorted(range(len(ordered)), key=lambda i: turns[i])[:count]]
 
 
 def open_teacher(args: argparse.Namespace, box):
@@ -81,42 +107,56 @@ def open_teacher(args: argparse.Namespace, box):
     return evaluate.open_engine(argparse.Namespace(**{**vars(args), **own}), None, box)
 
 
-def ask_in_rounds(engine, args: argparse.Namespace) -> dict[str, list[dict]]:
-    """Task -> its right conversations, at most --per-task; kind: the mode in which the teacher was asked."""
+def ask_in_rounds(engine, args: argparse.Namespace) -> dict[str, list]:
+    """Task -> its right episodes, at most --per-task of them; prints how often it was right, task by task."""
     import evaluate
     tasks = select(args.tasks)
-    student = Chat(None, args.mode, args.style, args.answer_format)
-    variants = [(mode, style) for mode, style in VARIANTS if args.mode in ("interpreter", mode)]
+    style = STYLES.get(args.style, args.style)
     settings = {name: value for name, value in vars(args).items() if name not in FREE}
-    kept: dict[str, list[dict]] = {task.name: [] for task in tasks}
-    asked = dict.fromkeys(kept, 0)
+    right: dict[str, list] = {task.name: [] for task in tasks}
+    asked = dict.fromkeys(right, 0)
     for number in range(1, args.rounds + 1):
         questions = []
         for task in tasks:
-            lacking = args.per_task - len(kept[task.name])
+            lacking = max(0, args.per_task - len(right[task.name]))
             questions += draw([task], "sft", lacking, args.levels, start=asked[task.name])
             asked[task.name] += lacking
-        for mode, style in variants:
-            chosen = [question for question in questions if variant_of(question, variants) == (mode, style)]
+        for mode in sorted(set(MODES)):
+            chosen = [question for question in questions if mode_of(question, args.mode) == mode]
             if not chosen:
                 continue
             engine.speak(mode, style)
-            answers = args.out.with_name(f"{args.out.stem}.round{number}-{mode}-{style}.jsonl")
+            answers = args.out.with_name(f"{args.out.stem}.round{number}-{mode}.jsonl")
             log = evaluate.Log(answers, {**settings, "round": number}, args.overwrite)
             _, episodes = evaluate.evaluate(
-                engine, chosen, temperature=args.temperature, seed=args.seed + number - 1, log=log,
-                save_every=4 * args.slots, name=f"teacher, round {number}, {mode}, {style}")
+                engine, chosen, samples=args.samples, temperature=args.temperature,
+                seed=args.seed + number - 1, log=log, save_every=4 * args.slots,
+                name=f"teacher, round {number}, {mode}")
             for episode in episodes:
                 if episode.correct:
-                    kept[episode.question.task].append(as_conversation(episode, student, mode))
-    if not any(kept.values()):
+                    right[episode.question.task].append(episode)
+    if not any(right.values()):
         raise UserError(f"the teacher {args.teacher} was right at none of {sum(asked.values())} questions: "
                         "nothing to learn from (easier --levels, other --tasks, a stronger teacher)")
-    short = sum(len(group) < args.per_task for group in kept.values())
-    right = sum(map(len, kept.values()))
-    print(f"teacher: {right} right conversations from {sum(asked.values())} questions; {short} of "
-          f"{len(tasks)} tasks have fewer than {args.per_task} (more: --rounds)")
+    kept = {task: best(episodes, args.per_task) for task, episodes in right.items()}
+    print(pass_rates(right, kept, {task: count * args.samples for task, count in asked.items()}))
     return kept
+
+
+def pass_rates(right: dict[str, list], kept: dict[str, list], asked: dict[str, int]) -> str:
+    """How often the teacher was right, by task, the best one first; and in all."""
+    lines = [f"{'task':34}{'right':>7}{'asked':>7}{'rate':>7}{'kept':>6}{'with code':>11}"]
+
+    def add(name: str, good: int, count: int, chosen: list) -> None:
+        code = sum(episode.calls > 0 for episode in chosen)
+        rate = good / max(1, count)
+        lines.append(f"{name:34}{good:7}{count:7}{rate:7.0%}{len(chosen):6}{code:11}")
+
+    for task in sorted(right, key=lambda task: (-len(right[task]) / max(1, asked[task]), task)):
+        add(task, len(right[task]), asked[task], kept[task])
+    everything = [episode for group in kept.values() for episode in group]
+    add("all", sum(map(len, right.values())), sum(asked.values()), everything)
+    return "\n".join(lines)
 
 
 def check(args: argparse.Namespace) -> None:
@@ -138,5 +178,6 @@ def teach_command(argv: list[str]) -> None:
     import sandbox
     with sandbox.from_args(args) as box, torch.no_grad():
         kept = ask_in_rounds(open_teacher(args, box), args)
-    write_jsonl(args.out, [record for group in kept.values() for record in group])
+    student = Chat(None, args.mode, args.style, args.answer_format)
+    write_jsonl(args.out, [as_conversation(episode, student) for group in kept.values() for episode in group])
     print(f"written to {args.out}; to learn from it: python sft.py --model {args.model} --data {args.out}")

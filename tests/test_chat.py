@@ -4,7 +4,7 @@ import copy
 import pytest
 from transformers import AddedToken
 
-from chat import ANSWER_FORMATS, MODES, RESULTS, Chat, find_code, head_prompt, state_answer
+from chat import ANSWER_FORMATS, MODES, PROMPTS, RESULTS, Chat, find_code, head_prompt, state_answer
 from runs import UserError
 from tasks import TASKS, draw, extract_answer, select
 from trajectories import encode, make
@@ -127,6 +127,24 @@ def test_a_template_without_system_role_gets_one_user_message(tokenizer):
     assert chat.results_ids("6", True) == Chat(tokenizer, style="short").results_ids("6", True)
 
 
+def test_instructions_behind_the_question(tokenizer):
+    """The model reads one user message: question, then instructions. What is kept stays system and user."""
+    chat, plain = Chat(tokenizer, style="after", answer_format="boxed"), Chat(tokenizer, style="short")
+    messages = [*chat.messages("What is 2 times 3?"), {"role": "assistant", "content": "It is \\boxed{6}"}]
+    assert [m["role"] for m in messages] == ["system", "user", "assistant"]
+    ids, mask = encode(chat, messages)
+    prompt = chat.prompt_ids("What is 2 times 3?")
+    assert ids[:len(prompt)] == prompt and mask == [0] * len(prompt) + [1] * (len(ids) - len(prompt))
+
+    def shown(ids):  # the tiny tokenizer decodes words that it does not know in pieces
+        return tokenizer.decode(ids).replace(" ", "")
+
+    behind = f"What is 2 times 3?\n\n{chat.head}<|im_end|>".replace(" ", "")
+    assert behind in shown(prompt) and "\\boxed{42}" in chat.head and "system" not in shown(prompt)
+    assert "What?\n\nShort.<|im_end|>" in shown(chat.prompt_ids("What?", "Short."))  # a record's own
+    assert chat.results_ids("6", True) == plain.results_ids("6", True)
+
+
 def test_a_tokenizer_without_template_is_refused(tokenizer):
     bare = copy.deepcopy(tokenizer)
     bare.chat_template = None
@@ -156,7 +174,7 @@ def test_answers_in_every_format(answer_format):
     for other in set(ANSWER_FORMATS) - {answer_format}:
         assert extract_answer(state_answer("5", other), answer_format) is None
     for mode in MODES:
-        for style in ("full", "short"):
+        for style in PROMPTS:
             assert state_answer("answer", answer_format) in head_prompt(mode, style, answer_format)
 
 

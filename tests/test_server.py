@@ -15,7 +15,7 @@ import sft
 from chat import RESULTS, Chat
 from experiments import server, teacher
 from experiments.teacher import teach_command
-from rollout import Limits
+from rollout import Episode, Limits, Turn
 from runs import UserError, read_jsonl
 from tasks import TASKS, draw, select
 
@@ -258,7 +258,7 @@ def test_a_teacher_behind_a_server(api, quick, tmp_path, monkeypatch, capsys):
     for record in records:
         task, messages = TASKS[record["task"]], record["messages"]
         assert messages[0]["content"] == Chat(style="short").head
-        assert record["kind"] in ("interpreter", "code", "text")
+        assert record["kind"] in ("code", "text")
         question = task.question(record["seed"], record["level"])
         assert task.check(question, Chat().answer(messages[-1]["content"]))
         assert len(messages) == (3 if record["kind"] == "text" else 5)
@@ -276,13 +276,33 @@ def test_a_teacher_on_this_machine(tmp_path, monkeypatch, taught, box):
     """A small policy that learned a dozen questions teaches those that it gets right."""
     policy, tokenizer, _ = taught
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(teacher, "VARIANTS", (("interpreter", "short"),))
+    monkeypatch.setattr(teacher, "MODES", ("interpreter",))
+    monkeypatch.setattr(teacher, "STYLES", {})
     policy.save_pretrained("master")
     tokenizer.save_pretrained("master")
     teach_command(["--teacher", "master", "--per-task", "12", "--tasks", "count_bits", "--rounds", "1",
                    "--temperature", "0", "--out", "made/data.jsonl"])
     records = read_jsonl(tmp_path / "made/data.jsonl")
     assert records and any(m["content"].startswith(RESULTS) for record in records for m in record["messages"])
+
+
+def test_which_right_answers_are_learned_from():
+    """Different questions first; of one question several turns, the last of which worked; failures last."""
+    def episode(seed, *statuses):
+        question = replace(TASKS["count_bits"].question(0, 1), seed=seed)
+        return Episode(question, [], [], [], [Turn(0, 1, "", status=status) for status in (*statuses, None)])
+
+    words, one, two, repaired, failed = (episode(1, *statuses) for statuses in (
+        (), ("ok",), ("ok", "ok"), ("error", "ok"), ("error",)))
+    other = episode(2)
+    order = [two, other, repaired, words, one, failed]
+    assert teacher.best([words, failed, other, one, repaired, two], 9) == order
+    assert teacher.best([failed, words, other], 2) == [words, other]
+    right = {"gcd": [two], "poker": []}
+    table = teacher.pass_rates(right, right, {"gcd": 4, "poker": 4})
+    assert [line.split() for line in table.splitlines()[1:]] == [
+        ["gcd", "1", "4", "25%", "1", "1"], ["poker", "0", "4", "0%", "0", "0"],
+        ["all", "1", "8", "12%", "1", "1"]]
 
 
 @pytest.mark.parametrize("flags, words", [

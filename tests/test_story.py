@@ -108,13 +108,41 @@ def test_other_flags_in_a_used_folder_are_refused(story, capsys, monkeypatch):
     (["--tasks", "all", "--test-tasks", "test"], "must not share tasks"),
     (["--rl-flags=--init base"], "--init is chosen"), (["--rl-flags=--algorithm luck"], "none of grpo"),
     (["--budget", "1h", "--sft-flags=--steps 9"], "when there is a --budget"),
-    (["--quantize", "nf4"], "--lora-rank"), (["--sft-flags=--data none.jsonl"], "no file none.jsonl"),
+    (["--quantize", "nf4"], "--lora-rank"),
+    (["--teacher", "self", "--sft-flags=--data pyproject.toml"], "--data or --teacher"),
+    (["--sft-flags=--data none.jsonl"], "no file none.jsonl"),
     (["--rl-flags=--lora-rank 4"], "--lora-rank must be 0 in both"), (["--write", "."], "cannot write")])
 def test_bad_flags_are_found_before_anything_is_made(tmp_path, monkeypatch, capsys, words, said):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stop:
         runs.command(lambda: r1ci.main(["run", *words]))
     assert stop.value.code == 2 and said in capsys.readouterr().err and not (tmp_path / "runs").exists()
+
+
+def test_a_teacher_comes_before_sft(tmp_path, monkeypatch):
+    """Its right answers are what SFT learns from; it is asked once, and sizes follow from what it gave."""
+    monkeypatch.chdir(tmp_path)
+    asked = []
+
+    def teach(argv):
+        out = argv[argv.index("--out") + 1]
+        asked.append(argv)
+        runs.write_jsonl(runs.Path(out), [{"messages": []}] * 10)
+
+    monkeypatch.setattr("experiments.teacher.teach_command", teach)
+    own, rest = stories.parse(["--budget", "1000s", "--teacher", "self", "--tasks", "count_bits,products"])
+    story = stories.Story(own, rest)
+    story.state["chosen"]["speed"] = {"seconds_per_episode": 0.1, "sft_tokens_per_second": 100.0,
+                                      "tokens_per_conversation": 500.0}
+    story.sft.steps = 0  # as for pretrained models: epochs
+    story.data.parent.mkdir()
+    assert story.teach() == ["--data", story.data] and story.teach() == ["--data", story.data]
+    assert len(asked) == 1 and asked[0][asked[0].index("--teacher") + 1] == "tiny"
+    assert asked[0][asked[0].index("--per-task") + 1] == str(int(150 / 0.1 / 4 / 2 / 2))
+    assert story.sft_size() == {"epochs": 3.0}  # 200 s at 100 tokens/s are four times ten conversations
+    assert "$ python r1ci.py teach --teacher tiny --tasks" in (story.folder / "log.txt").read_text()
+    assert stories.parse(["--model", "coder-0.5b", "--random-weights"])[0].teacher == "self"
+    assert stories.parse([])[0].teacher == "none"
 
 
 def test_a_phase_books_its_time_once_and_keeps_it_when_killed(tmp_path, monkeypatch):
@@ -220,7 +248,8 @@ def test_loosely_right():
     wrong = {"(A)": "(B)", "(B)": "(A)"}[right]
     assert episodes.loosely_right("snarks", letter, f"Well, {wrong} is sweet.\nSo the answer is {right}.")
     assert not episodes.loosely_right("snarks", letter, f"Well, {right} is sweet.\nSo the answer is {wrong}.")
-    for text in (f"it is {answer}.", f"**{answer}**", f"gcd = {answer}", f"<<<{answer}>>>"):
+    for text in (f"it is {answer}.", f"**{answer}**", f"gcd = {answer}", f"<<<{answer}>>>",
+                 f"So \\boxed{{{answer}}}, which is clear", f"<answer>{answer}</answer> I hope"):
         assert episodes.loosely_right("gcd", number, text), text
     for text in ("", "```", f"{answer} and so on, I am sure", "the answer is x"):
         assert not episodes.loosely_right("gcd", number, text), text

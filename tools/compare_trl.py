@@ -76,8 +76,9 @@ def ours(args: argparse.Namespace) -> None:
     policy, tokenizer = models.load(args.model, dtype=args.dtype, lora_rank=args.lora_rank, device=device)
     chat, questions = chat_of(args, tokenizer), questions_of(args)
     settings = grpo.parse(["--model", args.model, "--kl", "0", "--no-gradient-checkpointing"])
-    limits = Limits(args.turn_tokens, 4096, args.programs, 2000)
     prompts = [chat.prompt_ids(question.prompt) for question in questions]
+    longest = max(map(len, prompts)) + (args.programs + 1) * args.turn_tokens + args.programs * 1024
+    limits = Limits(args.turn_tokens, longest + 1, args.programs, 2000)
     trainer = batches.Trainer(batches.trained_parameters(policy), settings.lr,
                               args.rows * (max(map(len, prompts)) + args.turn_tokens))
     with sandbox.Sandbox() as box:
@@ -170,7 +171,9 @@ def main() -> None:
                                  cwd=ROOT, capture_output=True, text=True, check=False)
             line = next((x for x in run.stdout.splitlines() if x.startswith("RESULT ")), None)
             if line is None:
-                raise UserError(f"{name} failed: {(run.stderr.strip() or 'no output').splitlines()[-1]}")
+                why = "killed: too little memory? (--rows)" if run.returncode < 0 else (
+                    run.stderr.strip() or "no output").splitlines()[-1]
+                raise UserError(f"{name} failed: {why}")
             results.append(json.loads(line.removeprefix("RESULT ")))
             print({key: value for key, value in results[-1].items() if key != "prompts"}, flush=True)
     if not args.programs:  # TRL's template says what tools there are, so prompts differ then
