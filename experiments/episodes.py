@@ -94,6 +94,24 @@ def example_episodes(found: dict) -> list[tuple[str, dict]]:
                   lambda old, new: not new["correct"] and ran(new))]
 
 
+def one_question(found: dict) -> list[tuple[str, dict]]:
+    """(stage, episode) of one question at every stage, found as above. By rule: of the unseen tasks, if there
+    are any; if there is one, right by a program after RL and wrong before; then the one whose episodes are
+    nearest to LENGTH characters each."""
+    selection = next(name for name in TITLES if name in found["grpo"])
+    stages = {stage: {line["number"]: line for line in selections[selection]["interpreter"]["episodes"]}
+              for stage, selections in found.items()}
+
+    def order(number: int) -> tuple:
+        all_of_it = [lines[number] for lines in stages.values()]
+        words = not any(turn["status"] for turn in all_of_it[-1]["turns"])
+        return (not all_of_it[-1]["correct"], words, all_of_it[0]["correct"],
+                abs(sum(map(characters, all_of_it)) - len(stages) * LENGTH), number)
+
+    chosen = min(stages["grpo"], key=order)
+    return [(STAGES[stage], lines[chosen]) for stage, lines in stages.items()]
+
+
 def pairs(before: list[dict], after: list[dict], most: int) -> dict[str, dict]:
     """Held-out questions before and after RL. Kind -> {"count", "shown": the most telling ones first}.
 

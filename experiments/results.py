@@ -148,9 +148,25 @@ def breakdown(found: dict, kind: str, selection: str) -> str:
     for name in sorted(first) if kind == "tasks" else first:
         shares = [f"{percent(parts[name]['accuracy'])} ({interval(parts[name]['low'], parts[name]['high'])})"
                   for parts in results.values()]
-        rows.append([name, str(first[name]["questions"]), *shares, percent(results["grpo"][name]["code"])])
+        code = " / ".join(percent(parts[name]["code"]) for parts in results.values())
+        rows.append([name, str(first[name]["questions"]), *shares, code])
     stages = [episodes.STAGES[stage] for stage in results]
-    return markdown([kind, "questions", *stages, "code after RL"], rows)
+    return markdown([kind, "questions", *stages, f"code: {' / '.join(stages)}"], rows)
+
+
+def by_tokens(found: dict, selection: str) -> str:
+    """Accuracy against tokens: each stage's answers in four equal parts, from the shortest to the longest."""
+    from evaluate import percent
+    rows = []
+    for stage, selections in found.items():
+        answers = sorted(pair for line in selections[selection]["interpreter"]["each"]
+                         for pair in zip(line["tokens"], line["right"]))
+        parts = [answers[len(answers) * i // 4:len(answers) * (i + 1) // 4] for i in range(4)]
+        rows.append([episodes.STAGES[stage], *(
+            f"{percent(sum(right for _, right in part) / len(part))} ({part[0][0]} to {part[-1][0]})"
+            if part else "-" for part in parts)])
+    return markdown(["accuracy (tokens written)", "shortest answers", "second quarter", "third quarter",
+                     "longest answers"], rows)
 
 
 def outcomes(found: dict, selection: str) -> str:
@@ -274,8 +290,11 @@ def as_markdown(folder: Path, image: str) -> str:
                       for name, size in story["chosen"].items())
     examples = "\n\n".join(f"**{heading}**\n\n{episodes.as_code_block(line)}"
                            for heading, line in episodes.example_episodes(found))
+    thrice = "\n\n".join(f"**{stage[0].upper()}{stage[1:]}**\n\n{episodes.as_code_block(line)}"
+                         for stage, line in episodes.one_question(found))
     details = "\n\n".join(
         f"{episodes.TITLES[selection]}, interpreter mode:\n\n{outcomes(found, selection)}\n\n"
+        f"{by_tokens(found, selection)}\n\n"
         f"{breakdown(found, 'suites', selection)}\n\n{breakdown(found, 'abilities', selection)}"
         for selection in found["grpo"])
     first = next(iter(found["grpo"]))
@@ -304,6 +323,10 @@ of the text counted as the answer (`loosely_right` in `experiments/episodes.py`)
 {sizes}
 
 {costs(folder, story, found)}
+
+### One question at every stage
+
+{thrice}
 
 ### Three episodes
 

@@ -71,6 +71,8 @@ def test_the_page_says_what_the_run_found(story):
     result = json.loads((folder / "evaluations/grpo/interpreter-training.json").read_text())
     assert f"| after RL, interpreter | **{evaluate.percent(result['accuracy'])}** " in page
     for words in ("New questions of the training tasks: after RL", "### Curves", "### Three episodes",
+                  "### One question at every stage",
+                  "**After RL**", "| shortest answers |",
                   "| sft | ", "python r1ci.py run --budget 12s", "Planned peak"):
         assert words in page
     assert "Beside the paper" not in page  # its figures are about unseen tasks; here are none
