@@ -50,6 +50,13 @@ VARIANTS = {  # name -> (flags of grpo.py, flags of sft.py where the warm start 
     "keep_wrong": ("", "--keep-wrong"),
     "sft_on_code_output": ("", "--train-on-code-output"),
     "tasks=chain_sum": ("--tasks chain_sum", ""),
+    "warm_start=weak": ("", "--steps 200"),
+    "lr=5e-3": ("--lr 5e-3", ""),
+    "kl=0.001": ("--kl 0.001", ""),
+    "kl=0.01": ("--kl 0.01", ""),
+    "samples=4": ("--samples 4 --questions 32", ""),  # as many episodes in smaller groups, and in larger ones
+    "samples=16": ("--samples 16 --questions 8", ""),
+    "steps=98": ("--steps 98", ""),  # as many episodes as 60 steps and the curriculum's 240 questions x 20
 }
 # name: (what the paper says, variant, the one it is compared with, sign of the difference, compared value).
 # Sign: ">" the first is better, "=" within EQUAL of each other, None: the direction is unknown to us.
@@ -72,6 +79,19 @@ CLAIMS = {
                          "default", "mode=code", ">", "accuracy"),
     "one-task": ("RL on one task (Game24) gains 27.4 points, on 107 tasks 3.3.",
                  "tasks=chain_sum", "default", ">", "gain"),
+    "weak-warm-start": ("SFT on 6.5k conversations comes first; how much of it is needed is not said.",
+                        "default", "warm_start=weak", ">", "accuracy"),
+    "learning-rate": ("RL at 1e-6 (all parameters); other rates are not compared.",
+                      "default", "lr=5e-3", ">", "accuracy"),
+    "shaped": ("The second version rewards the form, too (+-0.1).", "reward=shaped", "default", None,
+               "accuracy"),
+    "kl": ("A KL coefficient of 0.001.", "kl=0.001", "default", None, "accuracy"),
+    "kl-strong": ("A KL coefficient of 0.001, not more.", "kl=0.01", "default", None, "accuracy"),
+    "group-size": ("Groups of 5.", "samples=16", "samples=4", None, "accuracy"),
+    "curriculum-cost": ("Does not count the 20 answers per question in which the curriculum is measured.",
+                        "curriculum=potential", "steps=98", ">", "accuracy"),
+    "answer-format": ("The answer in <<<>>>; other formats are in an ablation whose figures we do not know.",
+                      "answer_format=boxed", "default", "=", "accuracy"),
 }
 EQUAL = 0.05
 
