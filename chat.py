@@ -23,8 +23,7 @@ MODES = ("interpreter", "text", "code")
 ANSWER_FORMATS = {"angle": ("<<<", ">>>"), "boxed": ("\\boxed{", "}"), "tags": ("<answer>", "</answer>")}
 RESULTS = "Code Execution Results:\n"
 
-# "full": for pretrained models; "after": the same behind the question, in its message, where small models
-# look for instructions; "short": for the tiny model, which reads slowly.
+# "full": for pretrained models; "after": the same, behind the question in its message; "short": for "tiny".
 _SCRIPT = ("write one complete python script in a block that starts with ```python and ends with ```. The "
            "script must print what you want to see. Stop after the block: it is run, and you are given its "
            "output or error under the heading 'Code Execution Results:'. ")

@@ -397,6 +397,7 @@ def make_engine(policy, tokenizer, box: Sandbox, args: argparse.Namespace) -> En
     chat = Chat(tokenizer, args.mode, args.style, args.answer_format, extra)
     limits = Limits(args.turn_tokens, args.episode_tokens, args.calls, args.results_chars)
     check_cache(policy, chat.prompt_ids("What is 2 + 2?"), args.episode_tokens)
-    copied = args.rollout_weights == "merged" or is_mixed(policy)  # sampled as the trainer multiplies
+    layered = hasattr(policy, "peft_config") or args.quantize != "none"  # else there is nothing to merge
+    copied = args.rollout_weights == "merged" and layered or is_mixed(policy)  # as the trainer multiplies
     return Engine(policy, tokenizer, box, limits, chat=chat, slots=args.slots, exact=args.exact,
                   merged=Merged(policy, getattr(torch, args.dtype)) if copied else None)

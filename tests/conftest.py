@@ -30,6 +30,7 @@ sys.path.insert(0, str(ROOT))
 import grpo
 import models
 import runs
+import sandbox
 import sft
 from batches import Trainer, trained_parameters
 from chat import Chat
@@ -38,6 +39,18 @@ from tasks import TASKS, draw, select
 from trajectories import encode, make
 
 OURS = set(TASKS)
+own_sandbox, shared_sandboxes = sandbox.from_args, []
+
+
+def shared_sandbox(args):
+    """Commands that run inside this process share a sandbox: to start one takes a second of computing."""
+    if (args.sandbox, args.sandbox_timeout) != ("auto", 5.0):
+        return own_sandbox(args)
+    shared_sandboxes.extend([] if shared_sandboxes else [own_sandbox(args)])
+    return contextlib.nullcontext(shared_sandboxes[0])
+
+
+sandbox.from_args = shared_sandbox
 
 
 @pytest.fixture(autouse=True)
@@ -55,8 +68,10 @@ def tokenizer():
 
 @pytest.fixture(scope="session")
 def box():
-    with Sandbox(timeout=5.0) as sandbox:
-        yield sandbox
+    with Sandbox(timeout=5.0) as one:
+        yield one
+    while shared_sandboxes:
+        shared_sandboxes.pop().close()
 
 
 @pytest.fixture(scope="session")

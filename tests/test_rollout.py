@@ -348,3 +348,14 @@ def test_in_mixed_precision_the_sampled_policy_is_the_trained_one(tmp_path, toke
         trained, _ = score(policy, ids, mask)
     apart = (trained - sampled)[mask.bool()].abs()
     assert engine.merged.policy.dtype == torch.bfloat16 and len(apart) > 60 and 0 < apart.mean() < 0.01
+
+
+def test_what_has_nothing_to_merge_is_not_copied(tmp_path, tokenizer, box):
+    """The untrained model is sampled from as it is, whatever its preset says of trained ones."""
+    build(tokenizer).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    args = grpo.parse(["--model", str(tmp_path), "--rollout-weights", "merged", "--dtype", "float32"])
+    args.style = "short"
+    for rank, trainable in ((0, False), (4, True)):
+        policy, _ = load(str(tmp_path), dtype="float32", lora_rank=rank, trainable=trainable)
+        assert (make_engine(policy, tokenizer, box, args).merged is not None) == trainable

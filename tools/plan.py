@@ -214,7 +214,8 @@ def setup_of(args: argparse.Namespace) -> Setup:
     mixed = args.lora_rank == 0 and args.dtype == "bfloat16"
     return Setup(args.dtype, args.quantize, args.lora_rank, args.gradient_checkpointing, args.slots,
                  args.episode_tokens, args.micro_tokens, reference=args.kl > 0,
-                 merged=args.rollout_weights == "merged" or mixed)
+                 merged=mixed or args.rollout_weights == "merged" and (
+                     args.lora_rank > 0 or args.quantize != "none"))
 
 
 # -------------------------------------------------------------------------------------------------- the probe
