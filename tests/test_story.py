@@ -17,7 +17,7 @@ from models import exists
 from runs import UserError, read_jsonl
 from tasks import TASKS
 
-SMALL = ["--budget", "12s", "--turn-tokens", "32", "--sft-flags=--batch 8",
+SMALL = ["--budget", "5s", "--turn-tokens", "16", "--sft-flags=--batch 8",
          "--rl-flags=--questions 2 --samples 2"]
 
 
@@ -73,7 +73,7 @@ def test_the_page_says_what_the_run_found(story):
     for words in ("New questions of the training tasks: after RL", "### Curves", "### Three episodes",
                   "### One question at every stage",
                   "**After RL**", "| shortest answers |",
-                  "| sft | ", "python r1ci.py run --budget 12s", "Planned peak"):
+                  "| sft | ", "python r1ci.py run --budget 5s", "Planned peak"):
         assert words in page
     assert "Beside the paper" not in page  # its figures are about unseen tasks; here are none
     root = ElementTree.parse(folder / "curves.svg").getroot()
