@@ -123,6 +123,8 @@ def check(own: argparse.Namespace, rest: list[str]) -> None:
     rl_args = grpo.parse([*rest, *own.rl_flags])
     check_arguments(sft_args)
     grpo.check(rl_args)
+    if own.teacher not in ("self", "none"):
+        runs.preset(own.teacher)  # is there such a model?
     if sft_args.data and own.teacher != "none":
         raise UserError("--data or --teacher: one of them says what SFT learns from (--teacher none)")
     if sft_args.data and not sft_args.data.is_file():

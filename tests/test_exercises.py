@@ -29,7 +29,7 @@ print(said, tasks.extract_answer(f"It is 6 * 7.\\n{{said}}", "hash"))
 def test_there_are_eight_and_each_says_what_to_predict():
     sections = exercises.TEXT.split("\n## ")[1:]
     assert [int(section.split(".")[0]) for section in sections] == list(exercises.FLAGS) == list(range(1, 9))
-    assert all(word in section for section in sections for word in ("*Question:*", "*Predict:*"))
+    assert all(word in section for section in sections for word in ("*Question:*", "*Predict:*", "*Result:*"))
 
 
 @pytest.mark.parametrize("number", range(3, 9))

@@ -111,6 +111,7 @@ def test_other_flags_in_a_used_folder_are_refused(story, capsys, monkeypatch):
     (["--rl-flags=--init base"], "--init is chosen"), (["--rl-flags=--algorithm luck"], "none of grpo"),
     (["--budget", "1h", "--sft-flags=--steps 9"], "when there is a --budget"),
     (["--quantize", "nf4"], "--lora-rank"),
+    (["--teacher", "nobody"], "unknown model 'nobody'"),
     (["--teacher", "self", "--sft-flags=--data pyproject.toml"], "--data or --teacher"),
     (["--sft-flags=--data none.jsonl"], "no file none.jsonl"),
     (["--rl-flags=--lora-rank 4"], "--lora-rank must be 0 in both"), (["--write", "."], "cannot write")])

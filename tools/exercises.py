@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluate import accuracy_interval
+from experiments.ablate import difference_of_means, in_points
 from runs import command, real, whole
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -79,12 +79,10 @@ def measure(name: str, number: int, flags: str, seed: int, home: Path, more: lis
 
 
 def gaps(first: list[dict], second: list[dict]) -> str:
-    """The mean difference of accuracy over the seeds, and its 95% interval over seeds and questions."""
-    values = [np.array([int(b) - int(a) for a, b in zip(x["right"], y["right"])])
-              for x, y in zip(first, second)]
-    mean = float(np.mean([value.mean() for value in values]))
-    low, high = (2 * bound - 1 for bound in accuracy_interval([(value + 1) / 2 for value in values]))
-    return f"{100 * mean:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
+    """The mean difference of accuracy, in points, and its 95% interval over seeds and questions."""
+    right = [np.array([list(map(int, result["right"])) for result in results], float)
+             for results in (first, second)]
+    return in_points(difference_of_means(right[1], right[0]))
 
 
 def main() -> None:
