@@ -91,7 +91,7 @@ def world_size() -> int:
 # What all pretrained models share. Learning rates: the paper trains all parameters (RL at 1e-6); LoRA wants
 # 10 to 100 times as much, so 1e-5 for RL and 1e-4 for SFT. KL, group size, temperature: the paper's.
 PRETRAINED = {
-    "dtype": "bfloat16", "quantize": "none", "lora_rank": 32, "tasks": "train",
+    "dtype": "bfloat16", "quantize": "none", "lora_rank": 32, "tasks": "train", "teacher": "none",
     "levels": "1-5", "style": "full", "answer_format": "angle", "turn_tokens": 768, "episode_tokens": 4096,
     "calls": 8, "results_chars": 2000, "slots": 64, "exact": False, "rollout_weights": "same",
     "eval_questions": 128, "eval_temperature": 0.6, "micro_tokens": 8192, "gradient_checkpointing": True,
@@ -121,8 +121,8 @@ SMOLLM2 = {**SMALL, "lora_rank": 0, "rollout_weights": "merged", "levels": "1", 
            "rl": {"questions": 8, "samples": 8, "lr": 3e-5, "kl": 0.0}}
 # They see instructions only behind the question, and learn most from what they wrote (r1ci.py teach, or run).
 CODER = {**SMALL, "style": "after", "answer_format": "boxed", "lora_rank": 16, "rollout_weights": "merged",
-         "levels": "1-3", "turn_tokens": 512, "episode_tokens": 2048,
-         "sft": {"batch": 16, "teacher": "self"}, "rl": {"questions": 16, "samples": 8, "kl": 0.0}}
+         "levels": "1-3", "turn_tokens": 512, "episode_tokens": 2048, "teacher": "self",
+         "sft": {"batch": 16}, "rl": {"questions": 16, "samples": 8, "kl": 0.0}}
 # Shapes: layers, hidden, heads, key/value heads, MLP, vocabulary, tied embeddings (for --random-weights).
 PRESETS = {
     "tiny": _preset(None, **TINY),

@@ -85,7 +85,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     own.model = settings.model
     own.preset = settings.preset
     own.tasks = own.tasks or values["tasks"]
-    own.teacher = own.teacher or values["sft"].get("teacher", "none")
+    own.teacher = own.teacher or values["teacher"]
     own.test_tasks = own.test_tasks or ("test" if own.tasks == "train" else None)
     own.out = own.out or Path("runs") / run_name(own.model) / "story"
     check(own, rest)
