@@ -124,7 +124,7 @@ class Chat:
         return extract_answer(text, self.answer_format)
 
     def prompt_ids(self, question: str, head: str | None = None) -> list[int]:
-        """Ids of the system message (ours, or a recorded one), the question and the first turn's header."""
+        """Ids of the instructions (ours, or recorded ones), the question and the first turn's header."""
         system, user = self.messages(self.harmless(question))
         system["content"] = self.harmless(head or self.head)
         return self._encode(self._render(self.placed([system, user])))

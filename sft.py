@@ -41,7 +41,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("--per-task", type=whole(), default=sft["per_task"], help="most conversations per task")
     add("--text-share", type=share, default=sft["text_share"], help="share that is answered in words")
     add("--multi-share", type=share, default=sft["multi_share"], help="share of code with several turns")
-    add("--fallback-share", type=share, default=sft["fallback_share"], help="share of code, then words")
+    add("--fallback-share", type=share, default=sft["fallback_share"], help="of code that fails, then words")
     add("--learn-slips", action=argparse.BooleanOptionalAction, default=sft["learn_slips"],
         help="train on programs with a slip, too, not only on what follows")
     add("--keep-wrong", action="store_true", help="ablation: keep wrong guesses, too")

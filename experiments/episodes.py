@@ -7,7 +7,7 @@ import itertools
 import json
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from chat import ANSWER_FORMATS
 from tasks import TASKS, extract_answer
@@ -47,6 +47,20 @@ def loosely_right(task: str, question, text: str) -> bool:
                for found in {word.strip(), word.strip(" .*`\"'$")} if found)
 
 
+def wrote_program(line: dict) -> bool:
+    """Did a program of this episode run, well or not?"""
+    return any(turn["status"] for turn in line["turns"])
+
+
+def occurrences(names: Iterable) -> list[int]:
+    """The how-manieth of its name each one is: a b a -> 1 1 2."""
+    seen, places = Counter(), []
+    for name in names:
+        seen[name] += 1
+        places.append(seen[name])
+    return places
+
+
 def outcome(line: dict) -> str:
     """What became of an episode, in a few words: where right answers come from, and where it goes wrong."""
     programs = [turn for turn in line["turns"] if turn["status"]]
@@ -78,8 +92,8 @@ def example_episodes(found: dict) -> list[tuple[str, dict]]:
                 pairs += [(order, STAGES[stage], before[line["number"]], line) for line in after]
 
     def pick(heading: str, fits: Callable[[dict, dict], bool]) -> list[tuple[str, dict]]:
-        fitting = [(order, not any(turn["status"] for turn in new["turns"]),
-                    abs(len(question_of(new).prompt) + characters(new) - LENGTH), i, name, new)
+        fitting = [(order, not wrote_program(new), abs(len(question_of(new).prompt) + characters(new)
+                                                       - LENGTH), i, name, new)
                    for i, (order, name, old, new) in enumerate(pairs) if fits(old, new)]
         return [(heading.format(best[4]), best[5]) for best in sorted(fitting, key=lambda one: one[:4])[:1]]
 
@@ -104,8 +118,7 @@ def one_question(found: dict) -> list[tuple[str, dict]]:
 
     def order(number: int) -> tuple:
         all_of_it = [lines[number] for lines in stages.values()]
-        words = not any(turn["status"] for turn in all_of_it[-1]["turns"])
-        return (not all_of_it[-1]["correct"], words, all_of_it[0]["correct"],
+        return (not all_of_it[-1]["correct"], not wrote_program(all_of_it[-1]), all_of_it[0]["correct"],
                 abs(sum(map(characters, all_of_it)) - len(stages) * LENGTH), number)
 
     chosen = min(stages["grpo"], key=order)
@@ -134,18 +147,15 @@ def telling_first(some: list[dict]) -> list[dict]:
     """Pairs in the order of what they tell: words before and a program after, where a program is needed; then
     one of each task in turn; then by how near their length is to LENGTH."""
     def tells(pair: dict) -> tuple:
-        programs = [any(turn["status"] for turn in side["turns"]) for side in pair["sides"]]
+        programs = [wrote_program(side) for side in pair["sides"]]
         return programs[0], not programs[-1], pair["task"] in TASKS and TASKS[pair["task"]].text_solvable
 
     def distance(pair: dict) -> int:
         return abs(sum(characters(side) for side in pair["sides"]) + len(pair["question"]) - LENGTH)
 
-    seen: Counter = Counter()  # of those that tell as much, about the same task
-    ordered, places = sorted(some, key=distance), []
-    for i, pair in enumerate(ordered):
-        name = tells(pair), pair["task"]
-        seen[name] += 1
-        places.append((name[0], seen[name], i))
+    ordered = sorted(some, key=distance)
+    names = [(tells(pair), pair["task"]) for pair in ordered]  # those that tell as much, about the same task
+    places = zip((told for told, _ in names), occurrences(names), range(len(ordered)))
     return [ordered[i] for *_, i in sorted(places)]
 
 

@@ -21,11 +21,11 @@ command started again asks, and pays for, nothing twice.
 """
 import argparse
 import random
-from collections import Counter
 from pathlib import Path
 
 from chat import RESULTS, Chat
 from experiments import server
+from experiments.episodes import occurrences
 from runs import (
     SEED,
     SERVED,
@@ -88,14 +88,9 @@ def worth(episode) -> tuple[bool, int]:
 
 def best(right: list, count: int) -> list:
     """`count` of a task's right answers to learn from: one of each question first, the best ones first."""
-    seen = Counter()
-    turns = []  # the how-manieth answer to its question each one is
     ordered = sorted(right, key=worth, reverse=True)
-    for episode in ordered:
-        name = episode.question.seed, episode.question.level
-        seen[name] += 1
-        turns.append(seen[name])
-    return [ordered[i] for i in sorted(range(len(ordered)), key=lambda i: turns[i])[:count]]
+    places = occurrences((episode.question.seed, episode.question.level) for episode in ordered)
+    return [ordered[i] for _, i in sorted(zip(places, range(len(ordered))))[:count]]
 
 
 def open_teacher(args: argparse.Namespace, box):

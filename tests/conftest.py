@@ -1,6 +1,7 @@
 """Shared pieces: the tokenizer, small policies that have learned to write programs, and one sandbox."""
 import contextlib
 import copy
+import functools
 import importlib
 import itertools
 import multiprocessing
@@ -39,15 +40,24 @@ from tasks import TASKS, draw, select
 from trajectories import encode, make
 
 OURS = set(TASKS)
-own_sandbox, shared_sandboxes = sandbox.from_args, []
+own_sandbox = sandbox.from_args
+
+
+@functools.cache
+def one_sandbox():
+    """The sandbox of this process: to start one takes a second of computing."""
+    return Sandbox(timeout=5.0)
+
+
+def pytest_unconfigure():
+    if one_sandbox.cache_info().currsize:
+        one_sandbox().close()
 
 
 def shared_sandbox(args):
-    """Commands that run inside this process share a sandbox: to start one takes a second of computing."""
-    if (args.sandbox, args.sandbox_timeout) != ("auto", 5.0):
-        return own_sandbox(args)
-    shared_sandboxes.extend([] if shared_sandboxes else [own_sandbox(args)])
-    return contextlib.nullcontext(shared_sandboxes[0])
+    """Commands that run inside this process, with the usual flags, share its sandbox."""
+    usual = (args.sandbox, args.sandbox_timeout) == ("auto", 5.0)
+    return contextlib.nullcontext(one_sandbox()) if usual else own_sandbox(args)
 
 
 sandbox.from_args = shared_sandbox
@@ -68,10 +78,7 @@ def tokenizer():
 
 @pytest.fixture(scope="session")
 def box():
-    with Sandbox(timeout=5.0) as one:
-        yield one
-    while shared_sandboxes:
-        shared_sandboxes.pop().close()
+    return one_sandbox()
 
 
 @pytest.fixture(scope="session")

@@ -77,10 +77,11 @@ def ours(args: argparse.Namespace) -> None:
     chat, questions = chat_of(args, tokenizer), questions_of(args)
     settings = grpo.parse(["--model", args.model, "--kl", "0", "--no-gradient-checkpointing"])
     prompts = [chat.prompt_ids(question.prompt) for question in questions]
-    longest = max(map(len, prompts)) + (args.programs + 1) * args.turn_tokens + args.programs * 1024
+    prompt = max(map(len, prompts))
+    longest = prompt + (args.programs + 1) * args.turn_tokens + args.programs * 1024
     limits = Limits(args.turn_tokens, longest + 1, args.programs, 2000)
     trainer = batches.Trainer(batches.trained_parameters(policy), settings.lr,
-                              args.rows * (max(map(len, prompts)) + args.turn_tokens))
+                              args.rows * (prompt + args.turn_tokens))
     with sandbox.Sandbox() as box:
         engine = Engine(policy, tokenizer, box, limits, chat=chat, slots=args.questions * args.samples)
         began = time.perf_counter()

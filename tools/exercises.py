@@ -80,9 +80,9 @@ def measure(name: str, number: int, flags: str, seed: int, home: Path, more: lis
 
 def gaps(first: list[dict], second: list[dict]) -> str:
     """The mean difference of accuracy, in points, and its 95% interval over seeds and questions."""
-    right = [np.array([list(map(int, result["right"])) for result in results], float)
-             for results in (first, second)]
-    return in_points(difference_of_means(right[1], right[0]))
+    before, after = (np.array([list(result["right"]) for result in results], float)
+                     for results in (first, second))
+    return in_points(difference_of_means(after, before))
 
 
 def main() -> None:
