@@ -4,12 +4,10 @@
 
 The loss is normalised once per step, so the gradient does not depend on how the step is split:
 
-    memory        a micro-batch of `micro_tokens` places that does not fit is given up, and the step starts
-                  again with half as many
+    memory        if a micro-batch of `micro_tokens` places does not fit, the step starts again with half
     prompts       sequences with the same prompt stay together: `models.score` reads it once for all of them
     several GPUs  (`torchrun --nproc_per_node 4 grpo.py --model 7b`) every process holds the whole policy,
-                  samples its share of the questions and trains on its share; gradients are added up
-"""
+                  samples its share of the questions and trains on its share; gradients are added up"""
 import atexit
 import gc
 import math
@@ -60,8 +58,7 @@ def batch_of(step: int, size: int, batch: int, seed: int | str) -> list[int]:
 def micro_batches(lengths: list[int], tokens: int, prompts: list[tuple] | None = None,
                   chosen: Iterable[int] | None = None) -> list[list[int]]:
     """The chosen indices (default: all) in groups of at most `tokens` places, padding included, and of one
-    prompt. Only attention computes padding; what is shorter than half of a group's longest starts a new one.
-    """
+    prompt. Only attention computes padding; less than half as long as a group's longest starts a new one."""
     chosen = list(range(len(lengths)) if chosen is None else chosen)
     prompt = prompts or [()] * len(lengths)
     longest = {prompt[i]: lengths[i] for i in sorted(chosen, key=lambda i: lengths[i])}

@@ -10,8 +10,7 @@ The paper's protocol (arXiv 2505.21668, section 3); results arrive as a user tur
 template, and the wording of the prompts is ours. Everything is built from *token ids*: a sampled turn is kept
 as sampled, and what the platform adds is encoded once, as one piece. To decode the conversation and encode it
 again would give other ids at the seams, and train the policy on a text that it never wrote. So `Chat` asks
-the template just once what it puts round messages, by rendering sentinels.
-"""
+the template just once what it puts round messages, by rendering sentinels."""
 import re
 
 from jinja2 import TemplateError
@@ -24,24 +23,18 @@ ANSWER_FORMATS = {"angle": ("<<<", ">>>"), "boxed": ("\\boxed{", "}"), "tags": (
 RESULTS = "Code Execution Results:\n"
 
 # "full": for pretrained models; "after": the same, behind the question in its message; "short": for "tiny".
-_SCRIPT = ("write one complete python script in a block that starts with ```python and ends with ```. The "
-           "script must print what you want to see. Stop after the block: it is run, and you are given its "
-           "output or error under the heading 'Code Execution Results:'. ")
-_END = "the final answer as {answer}, such as {example}, and write nothing after it."
+_BLOCK = ("write one complete python script in a ```python block which prints the result, and stop after the "
+          "block: it will be run, and you will be shown its output. ")
+_FORM = "Put your final answer within {marks}, in the form that the answer format asks for."
 PROMPTS = {
-    "full": {
-        "interpreter": "Solve the user's question. Think step by step. Whenever counting, calculating, "
-                       f"sorting, simulating or searching is safer by program, {_SCRIPT}Then go on: reason, "
-                       f"or write another script. When you are sure, end with {_END}",
-        "text": "Solve the user's question by reasoning step by step in words. Do not write code; nothing "
-                f"will be run. End with {_END}",
-        "code": f"Solve the user's question with a program. Think first, then {_SCRIPT}Then repair the "
-                f"script, or end with {_END}",
-    },
+    "full": {"interpreter": f"Please reason step by step. If a program would help, {_BLOCK}{_FORM}",
+             "text": f"Please reason step by step, in words and without code. {_FORM}",
+             "code": f"Please think first, then {_BLOCK}{_FORM}"},
     "short": {"interpreter": "Think or run python, then answer {answer}.",
               "text": "Think, then answer {answer}.", "code": "Run python, then answer {answer}."},
 }
 PROMPTS["after"] = PROMPTS["full"]
+AGAIN = {"after": "\n\nNow put the final answer within {marks}, or write another script."}  # behind results
 
 # Any case, multi-line; also indented, as in a list (tasks.py leaves out the same when it looks for answers).
 CODE_BLOCK = re.compile(r"(?ims)^([ \t]*)```(?:python|py|python3)[ \t]*\n(.*?)^\1?```")
@@ -49,14 +42,18 @@ CODE_BLOCK = re.compile(r"(?ims)^([ \t]*)```(?:python|py|python3)[ \t]*\n(.*?)^\
 
 def state_answer(answer: str, answer_format: str = "angle") -> str:
     """'42' -> '<<<42>>>', in the chosen format."""
-    before, after = ANSWER_FORMATS[answer_format]
-    return before + answer + after
+    return answer.join(ANSWER_FORMATS[answer_format])
+
+
+def filled(text: str, answer_format: str) -> str:
+    """A wording with the marks of an answer where it says {answer} or {marks}."""
+    marks, answer = (state_answer(inside, answer_format) for inside in ("", "answer"))
+    return text.replace("{marks}", marks).replace("{answer}", answer)
 
 
 def head_prompt(mode: str = "interpreter", style: str = "full", answer_format: str = "angle") -> str:
     """The instructions: how to work and how to end."""
-    answer, example = (state_answer(text, answer_format) for text in ("answer", "42"))
-    return PROMPTS[style][mode].replace("{answer}", answer).replace("{example}", example)
+    return filled(PROMPTS[style][mode], answer_format)
 
 
 def one_message(messages: list[dict], behind: bool = False) -> list[dict]:
@@ -135,9 +132,13 @@ class Chat:
         ids = self._encode(self._before_results + self.harmless(content) + self._after_results)
         return ids[1:] if closed else ids
 
+    def results(self, output: str) -> str:
+        """The message with the output of a program."""
+        return RESULTS + output + filled(AGAIN.get(self.style, ""), self.answer_format)
+
     def results_ids(self, output: str, closed: bool) -> list[int]:
         """As `user_ids`, for the output of a program."""
-        return self.user_ids(RESULTS + output, closed)
+        return self.user_ids(self.results(output), closed)
 
     def turn_ids(self, content: str) -> list[int]:
         """Ids of a finished assistant message, its end of turn included (for supervised examples)."""

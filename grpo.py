@@ -15,9 +15,7 @@ within the group. No critic: the group's mean is the baseline.
 
 t runs over the tokens that the policy wrote; |y_i| counts just those. The paper (arXiv 2505.21668) prints
 pi_ref in the ratio's denominator; that is a slip, it must be pi_old. Its settings: groups of 5, learning rate
-1e-6 on all parameters, beta 0.001. k3 is unbiased as a value, not as a gradient; with beta this small it does
-not matter.
-"""
+1e-6 on all parameters, beta 0.001. k3 is unbiased as a value, not as a gradient: for such a beta, all one."""
 import argparse
 import importlib
 import math
@@ -138,8 +136,7 @@ def policy_loss(logprobs: torch.Tensor, old_logprobs: torch.Tensor, advantages: 
     aggregate, and the divisor that `normalizer` replaces, so that micro-batches of one step add up to it:
         "sequence"  mean over each sequence's trained tokens, then over sequences (the paper, GRPO); divisor B
         "token"     mean over all trained tokens (DAPO); divisor: trained tokens
-        "constant"  sum over tokens / max_length, mean over sequences (Dr. GRPO); divisor B
-    """
+        "constant"  sum over tokens / max_length, mean over sequences (Dr. GRPO); divisor B"""
     if aggregate not in AGGREGATES:
         raise ValueError(f"aggregate must be one of {AGGREGATES}, not {aggregate!r}")
     mask = mask.to(logprobs.dtype)

@@ -20,8 +20,7 @@ If memory runs out, the rollout starts again with half of the slots. Training re
     distribution  what is sampled is softmax(logits / temperature) and nothing else, in float32
     randomness    the random number of token t of episode i is a hash of (seed, i, t). What is left is
                   rounding: a row's last bits depend on who is in the batch with it. With `exact`, a program's
-                  output therefore enters a fixed number of steps after it: a run repeats bit by bit
-"""
+                  output therefore enters a fixed number of steps after it: a run repeats bit by bit"""
 import argparse
 import math
 import sys
@@ -398,6 +397,7 @@ def make_engine(policy, tokenizer, box: Sandbox, args: argparse.Namespace) -> En
     limits = Limits(args.turn_tokens, args.episode_tokens, args.calls, args.results_chars)
     check_cache(policy, chat.prompt_ids("What is 2 + 2?"), args.episode_tokens)
     layered = hasattr(policy, "peft_config") or args.quantize != "none"  # else there is nothing to merge
-    copied = args.rollout_weights == "merged" and layered or is_mixed(policy)  # as the trainer multiplies
+    int8, dtype = args.rollout_weights == "int8", getattr(torch, args.dtype)
+    copied = int8 or args.rollout_weights == "merged" and layered or is_mixed(policy)  # as the trainer does
     return Engine(policy, tokenizer, box, limits, chat=chat, slots=args.slots, exact=args.exact,
-                  merged=Merged(policy, getattr(torch, args.dtype)) if copied else None)
+                  merged=Merged(policy, torch.float32 if int8 else dtype, int8) if copied else None)

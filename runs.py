@@ -121,7 +121,7 @@ SMOLLM2 = {**SMALL, "lora_rank": 0, "rollout_weights": "merged", "levels": "1", 
            "rl": {"questions": 8, "samples": 8, "lr": 3e-5, "kl": 0.0}}
 # They see instructions only behind the question, and learn most from what they wrote (r1ci.py teach, or run).
 CODER = {**SMALL, "style": "after", "answer_format": "boxed", "lora_rank": 16, "rollout_weights": "merged",
-         "levels": "1-3", "turn_tokens": 512, "episode_tokens": 2048, "teacher": "self",
+         "levels": "1-3", "turn_tokens": 384, "episode_tokens": 1536, "teacher": "self",
          "sft": {"batch": 16}, "rl": {"questions": 16, "samples": 8, "kl": 0.0}}
 # Shapes: layers, hidden, heads, key/value heads, MLP, vocabulary, tied embeddings (for --random-weights).
 PRESETS = {
@@ -261,8 +261,8 @@ def add_shared_flags(parser: argparse.ArgumentParser, values: dict) -> None:
     add("--calls", type=whole(), default=values["calls"], help="most programs")
     add("--slots", type=whole(), default=values["slots"], help="episodes that are written at the same time")
     add("--exact", action=argparse.BooleanOptionalAction, default=values["exact"], help="repeat bit by bit")
-    add("--rollout-weights", choices=("same", "merged"), default=values["rollout_weights"], help="merged: "
-        "sample from a plain copy (LoRA merged in, nothing quantised): faster, if memory allows")
+    add("--rollout-weights", choices=("same", "merged", "int8"), default=values["rollout_weights"],
+        help="merged: from a plain copy (LoRA merged in, nothing quantised); int8: in 8 bits, on a CPU")
     add = parser.add_argument_group("sandbox").add_argument
     add("--sandbox", choices=("auto", "require"), default="auto", help="require: no start if it has holes")
     add("--sandbox-timeout", type=real(0.01, 3600), default=5.0, help="seconds per program")

@@ -20,7 +20,6 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import os
-import re
 import signal
 import sys
 from typing import ClassVar
@@ -30,6 +29,7 @@ if sys.platform == "win32":
 
 from isolation import selftest
 from isolation.pool import Pool
+from isolation.texts import cut, portable
 from runs import UserError, command
 
 LAYERS = {  # name -> the promise that it keeps
@@ -75,28 +75,12 @@ class Result:
             names = {s.value: s.name for s in signal.Signals}
             note = f"[the program was killed: {names.get(self.signal, f'signal {self.signal}')}]"
         elif self.status == "error":
-            note = _cut(_portable(self.stderr).strip("\n"), limit // 2, head=0.0)
+            note = cut(portable(self.stderr).strip("\n"), limit // 2, head=0.0)
             note = note or f"[the program ended with exit code {self.exit_code}]"
         elif self.ok and not self.stdout.strip():
             note = "[no output; use print() to show a result]"
-        output = _cut(_portable(self.stdout).rstrip("\n"), limit - len(note), head=0.5)
+        output = cut(portable(self.stdout).rstrip("\n"), limit - len(note), head=0.5)
         return "\n".join(part for part in (output, note) if part)
-
-
-def _portable(text: str) -> str:
-    """`text` without what differs from machine to machine: folders of libraries, addresses of objects."""
-    text = re.sub(r'(File ")[^"\n]*/(?:site-packages|dist-packages|python3\.\d+)/', r"\1", text)
-    return re.sub(r"\bat 0x[0-9a-fA-F]+>", "at 0x...>", text)
-
-
-def _cut(text: str, limit: int, head: float) -> str:
-    """At most about `limit` characters: the first, the last, and between them how many are missing."""
-    if len(text) <= limit:
-        return text
-    room = max(limit - 40, 40)
-    first = int(room * head)
-    middle = f"... [{len(text) - room} characters cut] ..."
-    return "\n".join(part for part in (text[:first], middle, text[first - room:]) if part)
 
 
 class Sandbox(contextlib.AbstractContextManager):

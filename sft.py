@@ -9,10 +9,8 @@ ids (B, T) and mask (B, T), mask 1 on what the assistant wrote, its end of turn 
 
     loss = - sum_t mask[t] log p(ids[t] | ids[<t]) / sum_t mask[t]
 
-The paper (section 3.2) fine-tunes on 6.5k conversations for 3 epochs; whether it masks code output there is
-not stated. We do: a policy that learns to *predict* results will invent them. Two places decide on the mask:
-`trajectories.encode` (whose message it is) and `batches.training_mask` (the ablation).
-"""
+The paper (section 3.2) fine-tunes on 6.5k conversations for 3 epochs, and does not say whether it masks code
+output. We do: who learns to predict results invents them (`trajectories.encode`, `batches.training_mask`)."""
 import argparse
 import math
 import time

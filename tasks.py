@@ -9,8 +9,7 @@ SHA-256, is for evaluation alone. So no training question is an evaluation quest
 
 The 144 names, suites and abilities follow the paper's sources (33 SymBench, 27 BIG-Bench-Hard, 84
 Reasoning-Gym). Texts, generators, checkers and the choice of the 37 test tasks are ours: the paper's split is
-not published in a form that could be checked.
-"""
+not published in a form that could be checked."""
 import hashlib
 import re
 from collections.abc import Iterable

@@ -11,14 +11,12 @@ program for every task (always right, never creative). From it come six kinds of
     fallback a program with a slip, the real error, then words after all, as in reason or guess
 
 `guess` is the honest part of any teacher's data: a model trained on it knows two ways to answer and no way to
-choose, which is what reinforcement learning is there to teach. `fallback` is for models that can seldom
-repair a program.
-"""
+choose, which is what reinforcement learning is there to teach. `fallback`: for models that seldom repair."""
 import random
 from collections import defaultdict
 from collections.abc import Iterable
 
-from chat import RESULTS, Chat, state_answer
+from chat import Chat, state_answer
 from sandbox import Sandbox
 from tasks import TASKS, Question
 
@@ -83,8 +81,7 @@ def make(questions: Iterable[Question], chat: Chat, sandbox: Sandbox, *, text_sh
     "messages"}]. Deterministic: kind and wording are drawn from the question's own name, seed and level. A
     conversation is kept if its final answer passes the task's check (the paper's rule; `keep_wrong` switches
     it off, and then half of the guesses answer another question). The program with a slip is there to be
-    read: its message says "learn": False, for a policy that is trained to write slips (`learn_slips`) will
-    write them."""
+    read: its message says "learn": False, as a policy trained to write slips (`learn_slips`) writes them."""
     kept, count = [], defaultdict(int)
     questions = list(questions)
     for first in range(0, len(questions), 256):  # programs of a batch run side by side
@@ -112,8 +109,8 @@ def make(questions: Iterable[Question], chat: Chat, sandbox: Sandbox, *, text_sh
             if rng.random() < 0.1:  # people who ask do not write a format line
                 prompt = prompt.rpartition("\nAnswer format:")[0] or prompt
             messages = chat.messages(prompt)
-            for i, turn in enumerate(turns):  # policy and platform in turn
-                messages.append({"role": "user" if i % 2 else "assistant", "content": turn})
+            for role, turn in zip(["assistant", "user"] * len(turns), turns):
+                messages.append({"role": role, "content": chat.results(turn) if role == "user" else turn})
             if kind in WITH_SLIP and not learn_slips:
                 messages[2]["learn"] = False
             count[question.task] += 1
@@ -142,7 +139,7 @@ def converse(question: Question, kind: str, rng: random.Random, programs: list[s
         return None, ""
     if kind == "guess":
         return [say("guess") + " "], answer
-    turns = [f"{say('code')}\n{block(programs[0])}", RESULTS + results[0].for_model()]
+    turns = [f"{say('code')}\n{block(programs[0])}", results[0].for_model()]
     if kind in WITH_SLIP and results[0].status != "error":  # this slip happened to do no harm
         return None, ""
     if kind == "fallback":
@@ -150,21 +147,20 @@ def converse(question: Question, kind: str, rng: random.Random, programs: list[s
         return [*turns, rng.choice(FALLBACK) + worked], answer
     if kind == "repair":
         error = results[0].for_model().strip().splitlines()[-1]
-        turns += [f"{say('error', error=error)}\n{block(programs[1])}", RESULTS + results[1].for_model()]
+        turns += [f"{say('error', error=error)}\n{block(programs[1])}", results[1].for_model()]
     if kind == "recheck":
         program = question.data["recheck"].replace("{answer}", answer)
         result = sandbox.run(program)
         if result.stdout.strip() != "True":
             return None, ""
         check = f"{say('check')}\n{block(program)}"
-        return [*turns, check, RESULTS + result.for_model(), say("checked") + " "], answer
+        return [*turns, check, result.for_model(), say("checked") + " "], answer
     return [*turns, say("answer") + " "], answer
 
 
 def encode(chat: Chat, messages: list[dict]) -> tuple[list[int], list[int]]:
     """A conversation as (ids, mask): mask 1 exactly on what the assistant wrote, its end of turn included,
-    but not where a message says "learn": False. Built from the same pieces that the rollout engine appends.
-    """
+    but not where a message says "learn": False. Built from the same pieces that the rollout engine adds."""
     if [m["role"] for m in messages[:2]] != ["system", "user"] or messages[-1]["role"] != "assistant":
         raise ValueError("a conversation must start with system and user and end with assistant")
     ids = chat.prompt_ids(messages[1]["content"], messages[0]["content"])

@@ -34,7 +34,7 @@ from email.utils import parsedate_to_datetime
 from time import time
 from urllib.parse import urlsplit
 
-from chat import CODE_BLOCK, RESULTS, Chat, find_code
+from chat import CODE_BLOCK, Chat, find_code
 from runs import SERVED, Parser, UserError, real, whole, world_size
 from sandbox import Sandbox
 from tasks import TASKS, Question
@@ -168,7 +168,7 @@ class Engine:
                 if on_turn and not stopping.is_set():
                     on_turn(episode, turn)
                 messages += [{"role": "assistant", "content": text},
-                             {"role": "user", "content": RESULTS + turn.output}]
+                             {"role": "user", "content": self.chat.results(turn.output)}]
                 used += guess_tokens(turn.output)
         task = TASKS.get(episode.question.task)
         episode.correct = (episode.stop == "answer" and task is not None

@@ -23,7 +23,7 @@ import argparse
 import random
 from pathlib import Path
 
-from chat import RESULTS, Chat
+from chat import Chat
 from experiments import server
 from experiments.episodes import occurrences
 from runs import (
@@ -68,7 +68,7 @@ def as_conversation(episode, student: Chat) -> dict:
     for turn in episode.turns:
         messages.append({"role": "assistant", "content": turn.text})
         if turn.output is not None:
-            messages.append({"role": "user", "content": RESULTS + turn.output})
+            messages.append({"role": "user", "content": student.results(turn.output)})
     question = episode.question
     return {"task": question.task, "seed": question.seed, "level": question.level,
             "kind": "code" if episode.calls else "text", "messages": messages}

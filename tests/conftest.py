@@ -113,7 +113,11 @@ def watched(forward, read):
     return count
 
 
-@pytest.fixture(scope="session", params=["qwen2", "llama with pad = end of turn"])
+KINDS = ["qwen2", "llama with pad = end of turn"]
+one_kind = pytest.mark.parametrize("taught", KINDS[1:], indirect=True)  # where the other one would add little
+
+
+@pytest.fixture(scope="session", params=KINDS)
 def taught(request, tokenizer, chat, box):
     """(policy, tokenizer, chat): small models that have learned to write programs from conversations."""
     if request.param != "qwen2":

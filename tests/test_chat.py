@@ -140,9 +140,10 @@ def test_instructions_behind_the_question(tokenizer):
         return tokenizer.decode(ids).replace(" ", "")
 
     behind = f"What is 2 times 3?\n\n{chat.head}<|im_end|>".replace(" ", "")
-    assert behind in shown(prompt) and "\\boxed{42}" in chat.head and "system" not in shown(prompt)
+    assert behind in shown(prompt) and "\\boxed{}" in chat.head and "system" not in shown(prompt)
     assert "What?\n\nShort.<|im_end|>" in shown(chat.prompt_ids("What?", "Short."))  # a record's own
-    assert chat.results_ids("6", True) == plain.results_ids("6", True)
+    again = shown(chat.results_ids("6", True)).removeprefix(shown(plain.results_ids("6", True))[:-30])
+    assert "\\boxed{}" in again and chat.results("6").startswith(plain.results("6")), "said once more"
 
 
 def test_a_tokenizer_without_template_is_refused(tokenizer):
@@ -175,7 +176,8 @@ def test_answers_in_every_format(answer_format):
         assert extract_answer(state_answer("5", other), answer_format) is None
     for mode in MODES:
         for style in PROMPTS:
-            assert state_answer("answer", answer_format) in head_prompt(mode, style, answer_format)
+            written = "answer" if style == "short" else ""
+            assert state_answer(written, answer_format) in head_prompt(mode, style, answer_format)
 
 
 def test_answers_come_from_words_not_from_programs():

@@ -5,6 +5,7 @@ from collections import Counter
 
 import pytest
 import torch
+from conftest import one_kind
 
 import curriculum
 import grpo
@@ -61,6 +62,7 @@ def test_samples_are_divided_over_the_ways(samples, shares):
     assert list(split(samples))[-1] == "interpreter@1"
 
 
+@one_kind
 def test_a_killed_measurement_goes_on_to_the_same_file(taught, box, tmp_path, monkeypatch):
     policy, tokenizer, chat = taught
     engine = Engine(policy, tokenizer, box, Limits(40, 200, 4, 300), chat=chat, slots=128)

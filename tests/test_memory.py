@@ -5,7 +5,7 @@ import os
 
 import pytest
 import torch
-from conftest import build
+from conftest import build, one_kind
 from test_training import Recorder, episodes_for, gradients, trainer_of, update
 from torch.profiler import ProfilerActivity, profile
 from transformers import Qwen2ForCausalLM
@@ -143,6 +143,7 @@ def test_out_of_memory_in_sft(tokenizer, chat, conversations, monkeypatch):
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(expected, found))
 
 
+@one_kind
 def test_out_of_memory_in_rollouts_halves_the_slots(taught, box, monkeypatch, capsys):
     policy, tokenizer, chat = taught
     questions = draw(select("count_bits"), "sft", 4, (1,))

@@ -8,6 +8,7 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from conftest import one_kind
 
 import r1ci
 import runs
@@ -272,6 +273,7 @@ def test_a_teacher_behind_a_server(api, quick, tmp_path, monkeypatch, capsys):
     assert sft.main(["--data", "data.jsonl", "--steps", "2", "--batch", "4"])  # and the student learns
 
 
+@one_kind
 def test_a_teacher_on_this_machine(tmp_path, monkeypatch, taught, box):
     """A small policy that learned a dozen questions teaches those that it gets right."""
     policy, tokenizer, _ = taught

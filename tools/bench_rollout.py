@@ -3,7 +3,8 @@
 (a) turn by turn: `generate` on a padded batch until the slowest row has ended its turn, then all programs,
     then the whole conversations again from their first token; in float32 and in bfloat16 (unless that takes
     twice as long here, as on processors without such arithmetic), the better one counts.
-(b) our engine, on the same questions, with the same sampling settings and limits.
+(b) our engine, on the same questions, with the same sampling settings and limits; with --rollout-weights
+    int8, on a copy in 8 bits (whose making, once per rollout, is in the time).
 
 What is compared is useful tokens per second: tokens that the policy sampled. The limit is what bare forward
 passes (no cache, no attention to the past, no sampling) would take for the tokens that the engine has to
@@ -160,15 +161,17 @@ def speed(args, policies: dict, chat: Chat, box, limits: rollout.Limits, tasks) 
                                                    for name in policies)
           + f"{'engine':>8}{'ratio':>7}{'of limit':>10}{'of its passes':>15}{'programs':>10}")
     ours = policies[args.dtype]
+    copied = models.Merged(ours, torch.float32, int8=True) if args.rollout_weights == "int8" else None
+    sampler = copied.policy if copied else ours
     found = {}
     programs = 0
     for count in args.episodes:
         slots = min(args.slots, count)
         samples = min(4, count)
         sizes = sorted({1, *range(8, slots, 8), slots})
-        bare = {size: pass_seconds(ours, size, 1, 5) for size in sizes}
-        long = pass_seconds(ours, 1, 512, 3)
-        engine = rollout.Engine(ours, chat.tokenizer, box, limits, chat=chat, slots=slots)
+        bare = {size: pass_seconds(sampler, size, 1, 5) for size in sizes}
+        long = pass_seconds(sampler, 1, 512, 3)
+        engine = rollout.Engine(ours, chat.tokenizer, box, limits, chat=chat, slots=slots, merged=copied)
         engine.run(draw(tasks, "rl", 2, args.levels), temperature=0)  # start the sandbox, warm the caches
         rates: dict[str, list[float]] = {}
         for turn in range(args.rounds):

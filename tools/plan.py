@@ -98,13 +98,14 @@ class Setup:
     micro_tokens: int
     reference: bool = True  # a frozen copy of what RL started from
     merged: bool = False  # a plain copy to sample from
+    int8: bool = False  # a copy in 8 bits, embeddings in float32
 
 
 def memory(shape: Shape, setup: Setup) -> dict[str, dict[str, float]]:
     """Bytes by what they are for: {"always": {..}, "rollout": {..}, "training": {..}}."""
     full = setup.lora_rank == 0
     wide = 4 if full else BYTES[setup.dtype]  # load() makes weights that are trained themselves float32
-    sampled = BYTES[setup.dtype] if setup.merged else wide
+    sampled = 4 if setup.int8 else BYTES[setup.dtype] if setup.merged else wide
     linear = sum(a * b for a, b in shape.matrices) * shape.layers
     small = ((shape.heads + 2 * shape.keys) * shape.bias + 2 * shape.hidden) * shape.layers + shape.hidden
     embeddings = shape.vocabulary * shape.hidden * (1 if shape.tied else 2)
@@ -118,9 +119,11 @@ def memory(shape: Shape, setup: Setup) -> dict[str, dict[str, float]]:
     weights = linear * each + (small + embeddings) * wide
     adapter = sum(a + b for a, b in shape.matrices) * shape.layers * setup.lora_rank * 4
     trained = (linear + small + embeddings) * 4 if full else adapter
+    plain = (linear + small + embeddings) * sampled
+    eight = linear + shape.vocabulary * shape.hidden + (small + embeddings) * 4
     always = {"weights": weights, "quantisation constants": constants, "adapter": adapter,
               "reference": trained if setup.reference else 0, "optimizer": 2 * trained,
-              "copy to sample from": (linear + small + embeddings) * sampled if setup.merged else 0,
+              "copy to sample from": eight if setup.int8 else plain if setup.merged else 0,
               "CUDA context": CONTEXT}
     return {"always": always, "rollout": rollout_memory(shape, setup, sampled),
             "training": training_memory(shape, setup, wide) | {"gradients": trained}}
@@ -215,7 +218,8 @@ def setup_of(args: argparse.Namespace) -> Setup:
     return Setup(args.dtype, args.quantize, args.lora_rank, args.gradient_checkpointing, args.slots,
                  args.episode_tokens, args.micro_tokens, reference=args.kl > 0,
                  merged=mixed or args.rollout_weights == "merged" and (
-                     args.lora_rank > 0 or args.quantize != "none"))
+                     args.lora_rank > 0 or args.quantize != "none"),
+                 int8=args.rollout_weights == "int8")
 
 
 # -------------------------------------------------------------------------------------------------- the probe
