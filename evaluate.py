@@ -34,12 +34,12 @@ def parse(argv: list[str] | None = None, more=None) -> argparse.Namespace:
     add("--seed", type=SEED, default=0, help="of sampling")
     add("--out", type=Path, help="the result (default: eval.json or eval-MODE.json in the run folder)")
     add("--overwrite", action="store_true", help="forget the finished episodes and start again")
-    add("--save-every", type=whole(), help="episodes that are worked on together (default: 4 x --slots)")
+    add("--save-every", type=whole(), help="episodes worked on together (--exact: 4 x --slots; else all)")
     add("--against", type=Path, help="compare with this evaluation: its file, or a run folder")
     if more:
         more(parser)
     args = parser.parse_args(argv)
-    args.save_every = args.save_every or 4 * args.slots
+    args.save_every = args.save_every or (4 * args.slots if args.exact else None)
     return args
 
 

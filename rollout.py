@@ -175,8 +175,8 @@ class Engine:
             on_turn: Callable[[Episode, Turn], None] | None = None,
             on_end: Callable[[Episode], None] | None = None) -> list[Episode]:
         """Episodes in order: all samples of the first question, then of the second, and so on. first: number
-        of the first episode, where these are a part of more. skip: numbers of known episodes; only if all
-        are, nothing is run (a row's last bits depend on its neighbours)."""
+        of the first episode, where these are a part of more. skip: numbers of known episodes; with `exact`,
+        they are left out only if all are known (a row's last bits depend on its neighbours)."""
         if self.policy.training:
             raise ValueError("rollouts need policy.eval(): training mode has dropout and no cache")
         questions = list(questions)
@@ -187,8 +187,8 @@ class Engine:
         episodes = None
         while episodes is None:
             with OutOfMemory() as memory:
-                episodes = self._run(self._queue(questions, samples, first), (temperature, top_p, seed),
-                                     on_token, on_turn, on_end)
+                queue = self._queue(questions, samples, first, () if self.exact else skip)
+                episodes = self._run(queue, (temperature, top_p, seed), on_token, on_turn, on_end)
             if memory.ran_out or torch.cuda.is_initialized():
                 self.cache = None  # on a GPU, its memory is for training now
                 release()
@@ -205,14 +205,14 @@ class Engine:
         tqdm.write(f"out of memory in rollouts: from {slots} to {self.slots} slots (--slots {self.slots} "
                    "avoids this)", sys.stderr)
 
-    def _queue(self, questions: list[Question], samples: int, first: int) -> deque[Row]:
+    def _queue(self, questions: list[Question], samples: int, first: int, skip: Container[int]) -> deque[Row]:
         """All episodes to write, in order."""
         queue: deque[Row] = deque()
         for group, question in enumerate(questions):
-            prompt = self.chat.prompt_ids(question.prompt)
-            for _ in range(samples):
+            prompt, start = self.chat.prompt_ids(question.prompt), first + group * samples
+            for number in (i for i in range(start, start + samples) if i not in skip):
                 episode = Episode(question, list(prompt), [0] * len(prompt), [0.0] * len(prompt),
-                                  number=first + len(queue))
+                                  number=number)
                 queue.append(Row(episode, group, list(prompt), turn_start=len(prompt)))
         return queue
 

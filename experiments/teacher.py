@@ -125,7 +125,7 @@ def ask_in_rounds(engine, args: argparse.Namespace) -> dict[str, list]:
             log = evaluate.Log(answers, {**settings, "round": number}, args.overwrite)
             _, episodes = evaluate.evaluate(
                 engine, chosen, samples=args.samples, temperature=args.temperature,
-                seed=args.seed + number - 1, log=log, save_every=4 * args.slots,
+                seed=args.seed + number - 1, log=log, save_every=4 * args.slots if args.exact else None,
                 name=f"teacher, round {number}, {mode}")
             for episode in episodes:
                 if episode.correct:

