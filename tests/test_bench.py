@@ -33,9 +33,11 @@ def test_bad_input_is_one_line(flag):
 
 def test_rollouts_beside_generate(monkeypatch, capsys):
     monkeypatch.setattr(bench_rollout, "growth", lambda *arguments: True)
-    code = bench.main(["rollout", "--episodes", "2,4", "--rounds", "1", "--turn-tokens", "4"])
+    code = bench.main(["rollout", "--episodes", "2,4", "--rounds", "1", "--turn-tokens", "4",
+                       "--rollout-weights", "int8"])
     head, names, two, four, verdict = capsys.readouterr().out.split("\n\n")[0].splitlines()
-    assert head.startswith("tiny, float32, 4 tokens a turn") and names.split()[:2] == ["episodes", "slots"]
+    assert head.startswith("tiny, float32, sampled in 8 bits, 4 tokens a turn")
+    assert names.split()[:2] == ["episodes", "slots"]
     assert two.split()[:2] == ["2", "2"] and four.split()[:2] == ["4", "4"]
     assert all(float(part.strip("x%")) > 0 for part in four.split()[:-1])
     assert verdict.split()[0] == ("MISS" if code else "PASS") and "4 episodes" in verdict

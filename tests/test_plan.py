@@ -63,6 +63,16 @@ def test_weights_adapter_optimizer_and_cache_are_exact(monkeypatch, quantize, ra
                                              for t in (layer.keys, layer.values))
 
 
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_copy_in_eight_bits(monkeypatch, tied):
+    policy = build(monkeypatch, "none", 16, dtype="float32", shape=(*SHAPE[:-1], tied))
+    copied = models.Merged(policy, torch.float32, int8=True).policy
+    packed = [module.packed for module in copied.modules() if isinstance(module, models.Int8Linear)]
+    real = size(torch.ops.quantized.linear_unpack(weight)[0] for weight in packed) + size(copied.parameters())
+    planned = plan.memory(plan.shape_of("small"), setup("none", dtype="float32", int8=True))["always"]
+    assert len(packed) == 15 and planned["copy to sample from"] == real
+
+
 def planned_and_real(policy, wanted):
     """Bytes of a forward and backward pass over one sequence, without the gradients that stay."""
     ids = torch.randint(512, (1, wanted.micro_tokens))

@@ -155,8 +155,9 @@ def bench(args: argparse.Namespace) -> int:
 
 def speed(args, policies: dict, chat: Chat, box, limits: rollout.Limits, tasks) -> tuple[bool, int]:
     """Engine against generate and against the limit, by number of episodes; (bars held, programs run)."""
-    print(f"{args.model}, {args.dtype}, {limits.turn_tokens} tokens a turn at most, {args.rounds} rounds; "
-          "useful tokens per second")
+    weights = ", sampled in 8 bits" if args.rollout_weights == "int8" else ""
+    print(f"{args.model}, {args.dtype}{weights}, {limits.turn_tokens} tokens a turn at most, {args.rounds} "
+          "rounds; useful tokens per second")
     print(f"{'episodes':>8}{'slots':>6}" + "".join(f"{'generate ' + name[:1] + name[-2:]:>14}"
                                                    for name in policies)
           + f"{'engine':>8}{'ratio':>7}{'of limit':>10}{'of its passes':>15}{'programs':>10}")

@@ -120,7 +120,7 @@ def memory(shape: Shape, setup: Setup) -> dict[str, dict[str, float]]:
     adapter = sum(a + b for a, b in shape.matrices) * shape.layers * setup.lora_rank * 4
     trained = (linear + small + embeddings) * 4 if full else adapter
     plain = (linear + small + embeddings) * sampled
-    eight = linear + shape.vocabulary * shape.hidden + (small + embeddings) * 4
+    eight = linear + small * 4 + shape.vocabulary * shape.hidden * (1 + 4)  # LM head, embeddings
     always = {"weights": weights, "quantisation constants": constants, "adapter": adapter,
               "reference": trained if setup.reference else 0, "optimizer": 2 * trained,
               "copy to sample from": eight if setup.int8 else plain if setup.merged else 0,
