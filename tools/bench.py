@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Container
 from pathlib import Path
 
 import sandbox
@@ -166,8 +167,8 @@ def memory_kb(pids: list[int]) -> int:
     return total
 
 
-def descendants(root: int, without: int = 0) -> list[int]:
-    """All processes that this one has started, and those that they have; `without` one and its own."""
+def descendants(root: int, without: Container[int] = ()) -> list[int]:
+    """All processes that this one has started, and those that they have; `without` some and their own."""
     parents = {}
     for name in filter(str.isdigit, os.listdir("/proc")):
         try:
@@ -177,7 +178,7 @@ def descendants(root: int, without: int = 0) -> list[int]:
             continue
     found = [root]
     for pid in found:
-        found += [child for child, parent in parents.items() if parent == pid and child != without]
+        found += [child for child, parent in parents.items() if parent == pid and child not in without]
     return found[1:]
 
 
