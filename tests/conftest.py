@@ -140,9 +140,8 @@ FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["grpo", "transformers.models.qwen2.modeling_qwen2"])
 
 
-# --------------------------------------------------------------------------------- two cores, three processes
-CLAIMS = "R1CI_TESTS"  # a folder in which all processes note the files they have taken
-HELPERS = 2  # a third of the time a test waits: for a program's time limit, a server, a process that is killed
+# ----------------------------------------------------------------------------------- two cores, two processes
+CLAIMS = "R1CI_TESTS"  # a folder in which both processes note the files they have taken
 
 
 def claimed(items, folder):
@@ -154,17 +153,17 @@ def claimed(items, folder):
 
 
 def pytest_runtestloop(session):
-    """All tests on a machine with two cores or more: other pytests take files from the list, too."""
-    folder, helpers = os.environ.get(CLAIMS), []
+    """All tests on a machine with two cores or more: a second pytest takes every other file from the list."""
+    folder, helper = os.environ.get(CLAIMS), None
     few = len(session.items) < 400 or (os.cpu_count() or 1) < 2 or session.config.option.collectonly
     if folder is None and few:
         return None  # pytest's own loop
     if folder is None:
         folder = tempfile.mkdtemp()
-        helpers = [subprocess.Popen([sys.executable, "-m", "pytest", *session.config.invocation_params.args],
-                                    env={**os.environ, CLAIMS: folder}, stdout=subprocess.PIPE,
-                                    stderr=subprocess.STDOUT, text=True) for _ in range(HELPERS)]
-        os.environ["R1CI_HELPERS"] = " ".join(str(helper.pid) for helper in helpers)
+        helper = subprocess.Popen([sys.executable, "-m", "pytest", *session.config.invocation_params.args],
+                                  env={**os.environ, CLAIMS: folder}, stdout=subprocess.PIPE,
+                                  stderr=subprocess.STDOUT, text=True)
+        os.environ["R1CI_SECOND"] = str(helper.pid)
     mine = claimed(session.items, folder)
     item = next(mine, None)
     while item:
@@ -173,10 +172,9 @@ def pytest_runtestloop(session):
         if session.shouldfail or session.shouldstop:
             break
         item = following
-    for helper in helpers:
-        print(f"\n{helper.communicate()[0]}\n(so far another process)")
+    if helper:
+        print(f"\n{helper.communicate()[0]}\n(so far the second process; now the first)")
         session.testsfailed += helper.returncode not in (0, 5)
-    if helpers:
         shutil.rmtree(folder)
     return True
 

@@ -15,7 +15,6 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Container
 from pathlib import Path
 
 import sandbox
@@ -167,8 +166,8 @@ def memory_kb(pids: list[int]) -> int:
     return total
 
 
-def descendants(root: int, without: Container[int] = ()) -> list[int]:
-    """All processes that this one has started, and those that they have; `without` some and their own."""
+def descendants(root: int, without: int = 0) -> list[int]:
+    """All processes that this one has started, and those that they have; `without` one and its own."""
     parents = {}
     for name in filter(str.isdigit, os.listdir("/proc")):
         try:
@@ -178,7 +177,7 @@ def descendants(root: int, without: Container[int] = ()) -> list[int]:
             continue
     found = [root]
     for pid in found:
-        found += [child for child, parent in parents.items() if parent == pid and child not in without]
+        found += [child for child, parent in parents.items() if parent == pid and child != without]
     return found[1:]
 
 
