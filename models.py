@@ -342,7 +342,8 @@ def score(policy, ids: torch.Tensor, mask: torch.Tensor, temperature: float = 1.
 class Merged:
     """A plain copy of the policy to sample from: one dtype, nothing quantised, LoRA merged in. An NF4 matrix
     is unpacked at every use, which is most of the work of a decode step. The copy costs the memory of the
-    whole model, and equals the policy only up to rounding: see `--importance-cap`. int8: with Int8Linear."""
+    whole model, and equals the policy only up to rounding: see `--importance-cap`. int8: with Int8Linear.
+    Nothing is in it before `refresh`, which rollouts call first."""
 
     def __init__(self, policy, dtype: torch.dtype, int8: bool = False):
         source = unwrap(policy)
@@ -355,7 +356,6 @@ class Merged:
         for name, layer in list(self.policy.named_modules()):
             if int8 and isinstance(layer, torch.nn.Linear) and layer.in_features % 32 == 0:
                 self.policy.set_submodule(name, Int8Linear(layer.bias))
-        self.refresh(policy)
 
     @torch.no_grad()
     def refresh(self, policy) -> None:
@@ -394,15 +394,19 @@ class Int8Linear(torch.nn.Module):
         super().__init__()
         self.bias = bias
 
+    def turned(self, x: torch.Tensor) -> torch.Tensor:
+        """x (.., in), each 32 values turned."""
+        return (x.unflatten(-1, (-1, 32)) @ self.turn).flatten(-2)
+
     def pack(self, weight: torch.Tensor) -> None:
         """Multiply by this weight (out, in) from now on; a scale for each output."""
-        weight = (weight.float().unflatten(-1, (-1, 32)) @ self.turn).flatten(-2)
+        weight = self.turned(weight.float())
         scales = weight.abs().amax(1).clamp_min(1e-9).double() / 127
         rounded = torch.quantize_per_channel(weight, scales, torch.zeros(len(scales)).long(), 0, torch.qint8)
         self.packed = torch.ops.quantized.linear_prepack(rounded, None)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = (x.unflatten(-1, (-1, 32)) @ self.turn).flatten(-2)
+        x = self.turned(x)
         size = x.abs().amax(-1, keepdim=True).clamp_min(1e-9)  # a scale for each row
         out = torch.ops.quantized.linear_dynamic(x / size, self.packed, True).mul_(size)
         return out if self.bias is None else out.add_(self.bias)

@@ -224,7 +224,7 @@ def make_parser(argv, description: str, prog: str | None = None, served=False) -
     trained = given.run and settings_of_run(given.run) or {}
     model = given.model or trained.get("model", "tiny")
     recorded = trained.get("model", model)
-    moved = Path(model).is_dir() and recorded not in PRESETS and not Path(recorded).is_dir()
+    moved = Path(model).is_dir() and recorded != "tiny" and not Path(recorded).is_dir()
     if run_name(recorded) != run_name(model) and not moved:
         raise UserError(f"{given.run} holds a policy of {recorded}, not of {model}: leave --model out")
     if model.startswith(SERVED) and not served:

@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import r1ci
 from models import load, save, unwrap
-from runs import Run, UserError
+from runs import Run, UserError, make_parser
 from tasks import draw, select
 from tools import export
 
@@ -96,3 +96,35 @@ def test_nothing_is_overwritten(tmp_path, tokenizer):
             r1ci.main(["export", "--run", str(tmp_path / run), "--out", str(tmp_path / out)])
     assert [path.name for path in (tmp_path / "used").iterdir()] == ["thesis.txt"]
     assert not (tmp_path / "new").exists()
+
+
+def test_an_adapter_alone_is_a_run_folder(tmp_path, tokenizer, prompts, capsys):
+    base, run, out = tmp_path / "base", tmp_path / "runs/m/grpo", tmp_path / "adapters/m"
+    build(tokenizer, "llama").save_pretrained(base)
+    tokenizer.save_pretrained(base)
+    policy = get_peft_model(build(tokenizer, "llama"), LoraConfig(r=4, target_modules="all-linear"))
+    for name, parameter in policy.named_parameters():
+        if "lora_" in name:
+            torch.nn.init.normal_(parameter, std=0.2)
+            parameter.data = parameter.data.bfloat16().float()
+    Run(run, {"model": str(base), "preset": "smollm2", **CONFIG}).begin()
+    save(policy, tokenizer, run)
+    r1ci.main(["export", "--run", str(run), "--out", str(out), "--adapter-only"])
+    assert "evaluate.py --run" in capsys.readouterr().out
+    files = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+    assert files == {"README.md", "config.json", "adapter/adapter_config.json",
+                     "adapter/adapter_model.safetensors"}
+    assert not any(str(tmp_path) in (out / name).read_text() for name in files if "safetensors" not in name)
+    assert json.loads((out / "config.json").read_text())["tasks"] == "products,my.jsonl"
+    parser, _ = make_parser(["--model", str(base), "--run", str(out)], "")
+    again, _ = load(str(base), checkpoint_folder=out, dtype="float32", trainable=False)
+    assert parser.get_default("preset") == "smollm2"
+    assert greedy(again, prompts) == greedy(policy.eval(), prompts)
+    with pytest.raises(UserError, match="not an empty folder"):
+        export.export_adapter(run, out)
+    with pytest.raises(UserError, match="holds a policy of smollm2"):
+        make_parser(["--model", "3b", "--run", str(out)], "")
+    Run(tmp_path / "whole", {"model": "tiny", **CONFIG}).begin()
+    save(load("tiny", dtype="float32")[0], tokenizer, tmp_path / "whole")
+    with pytest.raises(UserError, match="leave --adapter-only out"):
+        export.export_adapter(tmp_path / "whole", tmp_path / "new")

@@ -66,10 +66,12 @@ def test_weights_adapter_optimizer_and_cache_are_exact(monkeypatch, quantize, ra
 @pytest.mark.parametrize("tied", [True, False])
 def test_the_copy_in_eight_bits(monkeypatch, tied):
     policy = build(monkeypatch, "none", 16, dtype="float32", shape=(*SHAPE[:-1], tied))
-    copied = models.Merged(policy, torch.float32, int8=True).policy
+    merged = models.Merged(policy, torch.float32, int8=True)
+    merged.refresh(policy)
+    copied = merged.policy
     packed = [module.packed for module in copied.modules() if isinstance(module, models.Int8Linear)]
     real = size(torch.ops.quantized.linear_unpack(weight)[0] for weight in packed) + size(copied.parameters())
-    planned = plan.memory(plan.shape_of("small"), setup("none", dtype="float32", int8=True))["always"]
+    planned = plan.memory(plan.shape_of("small"), setup("none", dtype="float32", copy="int8"))["always"]
     assert len(packed) == 15 and planned["copy to sample from"] == real
 
 

@@ -386,7 +386,9 @@ def test_weights_are_unpacked_and_merged(quantize):
         for name, parameter in policy.named_parameters():
             if "lora_B" in name:
                 parameter.normal_(std=0.1)
-    merged = Merged(policy, torch.float32).policy
+    copied = Merged(policy, torch.float32)
+    copied.refresh(policy)
+    merged = copied.policy
     ids = torch.arange(5, 25)[None]
     with torch.no_grad():
         near = 2e-2 if quantize == "nf4" else 1e-4

@@ -107,7 +107,8 @@ def check_way(args: argparse.Namespace, quantize: str, weights: str, box) -> lis
     ratio = "-"
     if gpu:
         setup = plan.Setup(args.dtype, quantize, args.lora_rank, True, min(args.slots, len(episodes)),
-                           args.episode_tokens, args.micro_tokens, reference=False, merged=copied is not None)
+                           args.episode_tokens, args.micro_tokens, reference=False,
+                           copy=args.dtype if copied else "")
         shape = dataclasses.replace(plan.shape_of(args.model), layers=args.layers)
         planned = plan.peak(plan.memory(shape, setup)) - plan.CONTEXT
         share = torch.cuda.max_memory_allocated() / planned

@@ -97,15 +97,14 @@ class Setup:
     episode_tokens: int
     micro_tokens: int
     reference: bool = True  # a frozen copy of what RL started from
-    merged: bool = False  # a plain copy to sample from
-    int8: bool = False  # a copy in 8 bits, embeddings in float32
+    copy: str = ""  # what a copy to sample from is made of: a dtype, or int8 (embeddings in float32)
 
 
 def memory(shape: Shape, setup: Setup) -> dict[str, dict[str, float]]:
     """Bytes by what they are for: {"always": {..}, "rollout": {..}, "training": {..}}."""
     full = setup.lora_rank == 0
     wide = 4 if full else BYTES[setup.dtype]  # load() makes weights that are trained themselves float32
-    sampled = 4 if setup.int8 else BYTES[setup.dtype] if setup.merged else wide
+    sampled = {"": wide, "int8": 4, **BYTES}[setup.copy]
     linear = sum(a * b for a, b in shape.matrices) * shape.layers
     small = ((shape.heads + 2 * shape.keys) * shape.bias + 2 * shape.hidden) * shape.layers + shape.hidden
     embeddings = shape.vocabulary * shape.hidden * (1 if shape.tied else 2)
@@ -123,7 +122,7 @@ def memory(shape: Shape, setup: Setup) -> dict[str, dict[str, float]]:
     eight = linear + small * 4 + shape.vocabulary * shape.hidden * (1 + 4)  # LM head, embeddings
     always = {"weights": weights, "quantisation constants": constants, "adapter": adapter,
               "reference": trained if setup.reference else 0, "optimizer": 2 * trained,
-              "copy to sample from": eight if setup.int8 else plain if setup.merged else 0,
+              "copy to sample from": {"": 0, "int8": eight}.get(setup.copy, plain),
               "CUDA context": CONTEXT}
     return {"always": always, "rollout": rollout_memory(shape, setup, sampled),
             "training": training_memory(shape, setup, wide) | {"gradients": trained}}
@@ -214,12 +213,11 @@ def fitting_setup(shape: Shape, setup: Setup, gib: float, episodes: int) -> Setu
 
 def setup_of(args: argparse.Namespace) -> Setup:
     """The setup that the flags of an RL run name."""
-    mixed = args.lora_rank == 0 and args.dtype == "bfloat16"
+    layered, mixed = args.lora_rank > 0 or args.quantize != "none", args.dtype == "bfloat16"
+    merged = args.rollout_weights == "merged" and layered or args.lora_rank == 0 and mixed
+    copied = "int8" if args.rollout_weights == "int8" else args.dtype if merged else ""
     return Setup(args.dtype, args.quantize, args.lora_rank, args.gradient_checkpointing, args.slots,
-                 args.episode_tokens, args.micro_tokens, reference=args.kl > 0,
-                 merged=mixed or args.rollout_weights == "merged" and (
-                     args.lora_rank > 0 or args.quantize != "none"),
-                 int8=args.rollout_weights == "int8")
+                 args.episode_tokens, args.micro_tokens, reference=args.kl > 0, copy=copied)
 
 
 # -------------------------------------------------------------------------------------------------- the probe
