@@ -7,9 +7,7 @@ A step writes the keys of token t of row i at place (i, positions[i, t]) and let
 positions[i, t] of its own slot. So rows at different positions decode together, a finished row's slot is
 simply written over, and a prompt that several episodes share is computed once and copied. It plugs into
 transformers at two public seams: the cache interface, and the attention interface, where `slot_attention`
-takes the place of "sdpa": with a mask, that would first repeat keys and values for every query head (135M
-model, 64 rows at 512 places, bf16, 2 cores: 36 ms a layer, against 2 ms here)."""
-import math
+takes the place of "sdpa": with a mask, that would first repeat keys and values for every query head."""
 
 import torch
 import torch.nn.functional as F
@@ -20,14 +18,16 @@ from models import backbone, is_mixed, score, unwrap
 from runs import UserError
 
 
-def slot_attention(module, query, key, value, attention_mask, scaling=None, **kwargs):
+def slot_attention(module, query, key, value, attention_mask, scaling=None, lengths=None, **kwargs):
     """Grouped-query attention that reads each key once. query (R, heads, T, size); key, value (R, heads / G,
-    L, size); attention_mask (R, 1, G * T, L) is added."""
+    L, size); attention_mask (R, 1, G * T, L) is added. lengths: how many places each row reads, on a CPU,
+    where a row costs what it reads and not, as with a mask, what the longest one does."""
     rows, heads, steps, size = query.shape
     shared = key.shape[1]
     query = query.reshape(rows, shared, heads // shared * steps, size)
-    if steps == 1 and query.device.type == "cpu":  # for few rows two products beat sdpa by a third
-        out = torch.matmul(query * scaling, key.transpose(-1, -2)).add_(attention_mask).softmax(-1) @ value
+    if lengths:
+        out = torch.stack([torch.bmm(torch.bmm(q, k[:, :n].transpose(1, 2)).softmax(-1), v[:, :n])
+                           for q, k, v, n in zip(query * scaling, key, value, lengths)])
     else:
         out = F.scaled_dot_product_attention(query, key, value, attn_mask=attention_mask, scale=scaling)
     return out.reshape(rows, heads, steps, size).transpose(1, 2), None
@@ -42,19 +42,8 @@ class SlotLayer(CacheLayerMixin):
     def __init__(self, cache: "SlotCache", shape: tuple[int, ...], dtype: torch.dtype, device):
         super().__init__()
         self.cache, self.is_initialized = cache, True
-        self.memory = torch.zeros(2, math.prod(shape), dtype=dtype, device=device)
-        self._lay_out(*shape)
-
-    def _lay_out(self, slots: int, heads: int, room: int, size: int) -> None:
-        self.both = self.memory[:, :slots * heads * room * size].view(2, slots, heads, room, size)
+        self.both = torch.zeros(2, *shape, dtype=dtype, device=device)
         self.keys, self.values = self.both
-
-    def set_room(self, room: int, kept: int) -> None:
-        """Lay the memory out anew, with `room` places a slot, of which the first `kept` are still needed."""
-        slots, heads, _, size = self.keys.shape
-        old = self.both[:, :, :, :kept].clone()
-        self._lay_out(slots, heads, room, size)
-        self.both[:, :, :, :kept] = old
 
     def update(self, keys: torch.Tensor, values: torch.Tensor, *args, **kwargs):
         """Write (R, heads, T, size) at the current rows and positions; all that these rows may attend to."""
@@ -81,9 +70,7 @@ class SlotLayer(CacheLayerMixin):
 
 
 class SlotCache(Cache):
-    """The cache, and two ways to run a model on it: `prefill` any tokens of any rows, `decode` one of each.
-    On a CPU a product of many small matrices first copies them if they do not lie side by side. So slots
-    there have only room for the places in use, 64 more at a time; the memory is only laid out anew."""
+    """The cache, and two ways to run a model on it: `prefill` any tokens of any rows, `decode` one each."""
 
     def __init__(self, policy, slots: int, length: int):
         config = unwrap(policy).config
@@ -99,30 +86,16 @@ class SlotCache(Cache):
         self.capacity = length
         self.device = weight.device
         self.dtype = weight.dtype
-        self.room = length + 1
-
-    def clear(self) -> None:
-        """Forget everything (the memory stays)."""
-        self._make_room(0, kept=0)
-
-    def _make_room(self, places: int, kept: int | None = None) -> None:
-        """Room for so many places and the one for padding; on a GPU there always is."""
-        if self.device.type == "cpu" and (places >= self.room or kept == 0):
-            kept = self.room - 1 if kept is None else kept
-            self.room = min(64 * (places // 64 + 1), self.capacity + 1)
-            for layer in self.layers:
-                layer.set_room(self.room, kept)
 
     @torch.no_grad()
     def prefill(self, rows: list[int], ids: list[list[int]], starts: list[int]) -> None:
         """Bring the tokens ids[i] into slot rows[i], from place starts[i] on."""
         width, length = max(map(len, ids)), max(start + len(row) for start, row in zip(starts, ids))
-        self._make_room(length)
         padded = torch.tensor([row + [0] * (width - len(row)) for row in ids], device=self.device)  # (R, T)
         lengths = torch.tensor([len(row) for row in ids], device=self.device)[:, None]
         steps = torch.arange(width, device=self.device)
         positions = torch.tensor(starts, device=self.device)[:, None] + steps
-        positions = torch.where(steps < lengths, positions, self.room - 1)
+        positions = torch.where(steps < lengths, positions, self.capacity)
         self._forward(padded, positions, length, None if rows == list(range(len(rows)))
                       else torch.tensor(rows, device=self.device))
 
@@ -130,10 +103,8 @@ class SlotCache(Cache):
     def decode(self, ids: list[int], places: list[int]) -> torch.Tensor:
         """Feed slot i, of the first R, the token ids[i] at places[i]; logits (R, V) of what follows."""
         inputs = torch.tensor([ids, places], device=self.device)  # (2, R): one transfer
-        length = max(places) + 1
-        self._make_room(length)
-        length = self.room if self.device.type == "cpu" else length
-        hidden = self._forward(inputs[0, :, None], inputs[1, :, None], length)
+        own = {"lengths": [place + 1 for place in places]} if self.device.type == "cpu" else {}
+        hidden = self._forward(inputs[0, :, None], inputs[1, :, None], max(places) + 1, **own)
         return unwrap(self.policy).get_output_embeddings()(hidden[:, 0])
 
     def copy(self, source: int, target: int, length: int) -> None:
@@ -142,7 +113,7 @@ class SlotCache(Cache):
             layer.both[:, target, :, :length] = layer.both[:, source, :, :length]
 
     def _forward(self, ids: torch.Tensor, positions: torch.Tensor, length: int,
-                 rows: torch.Tensor | None = None) -> torch.Tensor:
+                 rows: torch.Tensor | None = None, **options) -> torch.Tensor:
         """Hidden states (R, T, H) of ids (R, T) at positions (R, T) of these slots (None: the first R)."""
         self.leading = rows is None
         self.rows = torch.arange(len(ids), device=self.device) if rows is None else rows
@@ -155,7 +126,7 @@ class SlotCache(Cache):
         usual, config._attn_implementation = config._attn_implementation, "slots"
         try:
             return backbone(self.policy)(input_ids=ids, attention_mask=mask, position_ids=positions,
-                                         past_key_values=self, use_cache=True).last_hidden_state
+                                         past_key_values=self, use_cache=True, **options).last_hidden_state
         finally:
             config._attn_implementation = usual
 

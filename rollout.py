@@ -254,7 +254,6 @@ class Engine:
         if self.cache is None or self.cache.slots < slots or self.cache.capacity != tokens:
             self.cache = None  # give the memory back first
             self.cache = SlotCache(self.merged.policy if self.merged else self.policy, slots, tokens)
-        self.cache.clear()
         return self.cache
 
     def _prefill(self, cache: SlotCache, rows: list[Row]) -> None:

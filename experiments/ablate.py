@@ -343,7 +343,8 @@ def reproduce_command(argv: list[str]) -> None:
         claims=claims_table(claims, measured), variants=variants_table(measured),
         sft=f"{own.sft_steps} steps" if own.sft_steps else "the default",
         command=" ".join(["python r1ci.py reproduce", *argv]), equal=f"{100 * EQUAL:.0f}")
-    write_section(path, "reproduce", text)
+    part = "" if len(claims) == len(CLAIMS) else " " + ",".join(claims)  # beside what the whole has written
+    write_section(path, f"reproduce{part}", text)
     print(f"\n{text}\nwritten to {path}")
 
 

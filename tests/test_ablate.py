@@ -233,7 +233,7 @@ def test_reproduce_writes_what_it_measured(tmp_path, monkeypatch):
     r1ci.main(command)
     text = (tmp_path / "RESULTS.md").read_text()
     assert "| warm-start |" in text and "| one-task |" in text and "one seed" in text
-    assert "| ppo |" not in text
+    assert "| ppo |" not in text and "<!-- reproduce warm-start,one-task: end -->" in text
     folder = tmp_path / "runs/tiny/reproduce"
     counted = json.loads((folder / "tasks=chain_sum/seed3/before-after.json").read_text())
     assert len(counted["after SFT"]["right"]) == len(counted["after GRPO"]["right"]) == 8

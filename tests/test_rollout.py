@@ -98,7 +98,7 @@ def test_a_slot_never_sees_what_is_behind_its_position(tokenizer):
     policy = build(tokenizer)
     clean, poisoned = SlotCache(policy, 3, 40), SlotCache(policy, 3, 40)
     for layer in poisoned.layers:
-        layer.memory.fill_(1e4)
+        layer.both.fill_(1e4)
     ours = []
     for cache in (clean, poisoned):
         cache.prefill([0, 2], [[5, 6, 7], [8, 9, 10, 11, 12]], [0, 0])
@@ -221,9 +221,9 @@ def test_the_cache_is_allocated_once(taught, box):
     engine = Engine(policy, tokenizer, box, LIMITS, chat=chat, slots=4)
     questions = draw(select("count_bits"), "sft", 8, (1,))
     engine.run(questions[:4], temperature=0)
-    where = [layer.memory.data_ptr() for layer in engine.cache.layers]
+    where = [layer.both.data_ptr() for layer in engine.cache.layers]
     engine.run(questions, temperature=0)
-    assert where == [layer.memory.data_ptr() for layer in engine.cache.layers]
+    assert where == [layer.both.data_ptr() for layer in engine.cache.layers]
 
 
 class SlowBox:
