@@ -120,9 +120,9 @@ SMOLLM2 = {**SMALL, "lora_rank": 0, "rollout_weights": "merged", "levels": "1", 
            "sft": {"batch": 16, "lr": 2e-4, "text_share": 0.5, "multi_share": 0.1, "fallback_share": 0.25},
            "rl": {"questions": 8, "samples": 8, "lr": 3e-5, "kl": 0.0}}
 # They see instructions only behind the question, and learn most from what they wrote (r1ci.py teach, or run).
-CODER = {**SMALL, "style": "after", "answer_format": "boxed", "lora_rank": 16, "rollout_weights": "merged",
+CODER = {**SMALL, "style": "after", "answer_format": "boxed", "lora_rank": 8, "rollout_weights": "merged",
          "levels": "1-3", "turn_tokens": 384, "episode_tokens": 1536, "teacher": "self",
-         "sft": {"batch": 16}, "rl": {"questions": 16, "samples": 8, "kl": 0.0}}
+         "sft": {"batch": 16, "lr": 2e-4}, "rl": {"questions": 16, "samples": 8, "lr": 1e-4, "kl": 0.0}}
 # Shapes: layers, hidden, heads, key/value heads, MLP, vocabulary, tied embeddings (for --random-weights).
 PRESETS = {
     "tiny": _preset(None, **TINY),

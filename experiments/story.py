@@ -38,11 +38,11 @@ from runs import Parser, UserError, make_parser, run_name
 from tasks import select
 
 MODES = ("interpreter", "text", "code")
-EVALUATION = 0.25  # of the budget; what SFT, evaluations and potential leave is GRPO's
+EVALUATION = 0.3  # of the budget; what SFT, evaluations and potential leave is GRPO's
 SFT = 0.35  # conversations of a teacher included
 TEACHING = 0.15
 POTENTIAL = 0.06
-PROBE = 32  # questions that are timed
+PROBE = 64  # questions that are timed
 PER_TASK = {"held-out": 10, "training": 3}  # questions of an evaluation without a budget
 TEACHER_SAMPLES = 4  # answers per question
 POTENTIAL_SAMPLES = 8  # with a budget: answers per measured question (the paper: 20)
@@ -65,8 +65,7 @@ def duration(text: str) -> float:
 def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     """(own flags, flags for every command). Flags of all kinds are checked now, before anything is made."""
     parser = Parser("r1ci.py run", __doc__.split("\n\n")[0],
-                                     epilog="All other flags (--model, --preset, --levels, --slots ..) go to "
-                                     "each phase.")
+                    epilog="All other flags (--model, --preset, --levels, --slots ..) go to each phase.")
     add = parser.add_argument
     add("--budget", type=duration, help="time for everything, such as 45m or 2h (default: the sizes of the "
         "preset)")
@@ -248,7 +247,7 @@ class Story:
         evaluations = len(episodes.STAGES) * len(MODES)
         seconds = self.state["chosen"]["speed"]["seconds_per_episode"]
         each = EVALUATION * self.own.budget / seconds / evaluations
-        share = {"held-out": 0.6, "training": 0.4} if len(counts) == 2 else {"training": 1.0}
+        share = {"held-out": 0.7, "training": 0.3} if len(counts) == 2 else {"training": 1.0}
         return {name: min(50 * count, max(8, int(each * share[name]))) for name, count in counts.items()}
 
     def teach_size(self) -> dict:
