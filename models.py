@@ -385,7 +385,7 @@ def plain_weight(layer) -> torch.Tensor:
 
 
 class Int8Linear(torch.nn.Module):
-    """A linear layer in 8 bits, two to three times as fast on a CPU. A large value would leave the others of
+    """A linear layer in 8 bits, up to three times as fast on a CPU. A large value would leave the others of
     its row few of the 8 bits. So inputs and weights are both turned by a Hadamard matrix, 32 values at a
     time: the product is the same, and no value stands out (QuaRot, arXiv 2404.00456)."""
     turn = functools.reduce(torch.kron, [torch.tensor([[1.0, 1.0], [1.0, -1.0]]) / 2**0.5] * 5)

@@ -42,7 +42,6 @@ EVALUATION = 0.3  # of the budget; what SFT, evaluations and potential leave is 
 SFT = 0.35  # conversations of a teacher included
 TEACHING = 0.15
 POTENTIAL = 0.06
-PROBE = 64  # questions that are timed
 PER_TASK = {"held-out": 10, "training": 3}  # questions of an evaluation without a budget
 TEACHER_SAMPLES = 4  # answers per question
 POTENTIAL_SAMPLES = 8  # with a budget: answers per measured question (the paper: 20)
@@ -223,12 +222,12 @@ class Story:
         """Seconds of an episode (untrained, so long-winded) and of a token in SFT."""
         import evaluate
         import sft
-        probe = self.folder / "probe"
+        probe, count = self.folder / "probe", self.rl.slots  # fewer would take nearly as long
         tasks = self.own.test_tasks or self.own.tasks
         began = time.perf_counter()
-        self.call(evaluate.main, "evaluate", "--base", "--tasks", tasks, "--questions", PROBE, "--overwrite",
+        self.call(evaluate.main, "evaluate", "--base", "--tasks", tasks, "--questions", count, "--overwrite",
                   "--out", probe / "evaluation.json")
-        seconds = (time.perf_counter() - began) / PROBE
+        seconds = (time.perf_counter() - began) / count
         self.call(sft.main, "sft", "--tasks", self.own.tasks, *self.own.sft_flags, "--steps", 2,
                   "--overwrite", "--out", probe / "sft")
         lines = runs.read_jsonl(probe / "sft" / "metrics.jsonl")
