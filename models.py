@@ -276,19 +276,23 @@ def predicting_states(policy, model, ids: torch.Tensor, mask: torch.Tensor
     read = where.flip(1).cumsum(1).flip(1)[:, shared + 1:] > 0  # (B, R): something behind it is trained
     rest = places[shared:-1].expand_as(read)
     index = (shared - 1 + read.flatten().cumsum(0)).view_as(read)  # where a token of the rest stands
+    groups = model.config.num_attention_heads // model.config.num_key_value_heads
+    dtype = torch.bfloat16 if is_mixed(policy) else unwrap(policy).get_input_embeddings().weight.dtype
+    later = (places[:-1] > rest[0, :, None]).repeat(groups, 1)[None, None]  # (1, 1, groups * R, S + R)
+    unseen = torch.zeros_like(later, dtype=dtype).masked_fill_(later, float("-inf"))  # one for all layers
     model.config._attn_implementation = "shared"  # for good: backward may run the layers again
     with mixed_precision(policy):
         hidden = model(input_ids=torch.cat((ids[0, :shared], ids[:, shared:-1][read]))[None],
                        position_ids=torch.cat((places[:shared], rest[read]))[None], use_cache=False,
-                       attention_mask=(places[:-1] <= rest[0, :, None])[None, None],  # (1, 1, R, S + R)
-                       shared=shared, index=index, read=read)[0][0]
+                       attention_mask=unseen, shared=shared, index=index, read=read)[0][0]
     return hidden[index[where[:, shared + 1:]]], where
 
 
 def shared_attention(module, query, key, value, attention_mask, shared=0, index=None, read=None, **options):
     """Attention of one sequence, query (1, heads, L, size), that starts with S `shared` tokens, followed by
     the rest of B rows: token r of row b stands at index[b, r] if read[b, r] (else it is padding). Each row
-    sees the shared tokens and its own. Without an index it is transformers' "sdpa"."""
+    sees the shared tokens and its own; attention_mask (1, 1, heads / G * R, S + R) is added. Without an index
+    it is transformers' "sdpa"."""
     if index is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
     parts = [(x[:, :, :shared], x[0, :, index].transpose(0, 1)) for x in (query, key, value)]
@@ -297,7 +301,7 @@ def shared_attention(module, query, key, value, attention_mask, shared=0, index=
     # The query heads that share a key stand in one row of queries: keys are not copied for each of them.
     second = F.scaled_dot_product_attention(
         own.reshape(len(own), key.shape[1], groups * own.shape[2], -1), keys, values,
-        attn_mask=attention_mask.repeat(1, 1, groups, 1), scale=options.get("scaling"))
+        attn_mask=attention_mask, scale=options.get("scaling"))
     out = second.reshape(own.shape).transpose(1, 2)[read][None]
     if shared:
         first, _ = sdpa_attention_forward(module, *(begun for begun, _ in parts), None, **options)

@@ -97,8 +97,7 @@ PRETRAINED = {
     "eval_questions": 128, "eval_temperature": 0.6, "micro_tokens": 8192, "gradient_checkpointing": True,
     "sft": {"lr": 1e-4, "batch": 32, "epochs": 3, "steps": 0, "per_task": 70, "text_share": 0.2,
             "multi_share": 0.3, "fallback_share": 0.0, "learn_slips": False, "optimizer": "adamw"},
-    "rl": {"lr": 1e-5, "critic_lr": 1e-4, "questions": 25, "samples": 5, "steps": 150, "kl": 0.001},
-}
+    "rl": {"lr": 1e-5, "critic_lr": 1e-4, "questions": 25, "samples": 5, "steps": 150, "kl": 0.001}}
 
 
 def _preset(hub: str | None, shape: tuple | None = None, **changes) -> dict:
@@ -112,8 +111,9 @@ TINY = {"dtype": "float32", "lora_rank": 0, "tasks": "tiny", "levels": "1", "sty
         "sft": {"lr": 1.5e-2, "epochs": 1, "steps": 900, "per_task": 1500, "text_share": 0.55,
                 "multi_share": 0.1, "learn_slips": True, "optimizer": "muon"},
         "rl": {"lr": 5e-4, "critic_lr": 1e-3, "questions": 16, "samples": 8, "steps": 60, "kl": 0.0}}
-SMALL = {"turn_tokens": 256, "episode_tokens": 1536, "calls": 4, "results_chars": 1000, "eval_questions": 32,
-         "gradient_checkpointing": False, "sft": {"batch": 8}, "rl": {"questions": 8, "samples": 4}}
+SMALL = {"turn_tokens": 256, "episode_tokens": 1536, "calls": 4, "results_chars": 1000, "micro_tokens": 2048,
+         "eval_questions": 32, "gradient_checkpointing": False, "sft": {"batch": 8},
+         "rl": {"questions": 8, "samples": 4}}
 # So small that all its parameters are trained (with LoRA it learns less), on what is short and easy.
 SMOLLM2 = {**SMALL, "lora_rank": 0, "rollout_weights": "merged", "levels": "1", "turn_tokens": 192,
            "episode_tokens": 640, "calls": 2, "results_chars": 400, "micro_tokens": 4096,
@@ -121,7 +121,7 @@ SMOLLM2 = {**SMALL, "lora_rank": 0, "rollout_weights": "merged", "levels": "1", 
            "rl": {"questions": 8, "samples": 8, "lr": 3e-5, "kl": 0.0}}
 # They see instructions only behind the question, and learn most from what they wrote (r1ci.py teach, or run).
 CODER = {**SMALL, "style": "after", "answer_format": "boxed", "lora_rank": 8, "rollout_weights": "merged",
-         "levels": "1-3", "turn_tokens": 384, "episode_tokens": 1536, "teacher": "self",
+         "levels": "1-3", "turn_tokens": 384, "episode_tokens": 1024, "calls": 3, "teacher": "self",
          "sft": {"batch": 16, "lr": 2e-4}, "rl": {"questions": 16, "samples": 8, "lr": 1e-4, "kl": 0.0}}
 # Shapes: layers, hidden, heads, key/value heads, MLP, vocabulary, tied embeddings (for --random-weights).
 PRESETS = {
