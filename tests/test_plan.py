@@ -89,7 +89,8 @@ def planned_and_real(policy, wanted):
 
 @pytest.mark.parametrize("quantize, rank, checkpointing, dtype", [
     ("nf4", 16, True, "bfloat16"), ("nf4", 16, False, "bfloat16"), ("none", 16, True, "bfloat16"),
-    ("none", 16, False, "bfloat16"), ("int8", 16, True, "bfloat16"), ("int8", 16, False, "bfloat16"),
+    ("none", 16, False, "bfloat16"), ("none", 16, True, "float32"), ("none", 16, False, "float32"),
+    ("int8", 16, True, "bfloat16"), ("int8", 16, False, "bfloat16"),
     ("none", 0, True, "bfloat16"), ("none", 0, False, "bfloat16"), ("none", 0, True, "float32"),
     ("none", 0, False, "float32")])
 def test_activations_of_training(monkeypatch, quantize, rank, checkpointing, dtype):

@@ -35,12 +35,13 @@ LONGEST = 2**17  # tokens of an episode
 GPUS = (16, 24, 40, 48, 80, 141)
 BYTES = {"bfloat16": 2, "float32": 4}
 # Bytes per token of a micro-batch for each unit of (hidden, keys, mlp, LoRA rank): kept in every layer, and
-# needed once. By what the base is stored in, and whether gradient checkpointing is on. Fits to measurements
-# on the CPU.
+# needed once. By what the base is stored in (float32: not quantised, under an adapter), and whether
+# gradient checkpointing is on. Fits to measurements on the CPU.
 ACTIVATIONS = {
     ("nf4", True): ((2, 0, 0, 0), (47, 4, 14, 24)), ("nf4", False): ((36, 4, 10, 28), (8, 0, 0, 0)),
     ("none", True): ((2, 0, 0, 0), (49, 4, 18, 24)), ("none", False): ((36, 4, 10, 28), (8, 0, 0, 0)),
     ("int8", True): ((8, 0, 2, 0), (49, 4, 14, 24)), ("int8", False): ((40, 4, 12, 28), (8, 0, 0, 0)),
+    ("float32", True): ((4, 0, 0, 0), (35, 8, 24, 28)), ("float32", False): ((28, 8, 16, 28), (16, 0, 0, 0)),
     ("full", True): ((4, 0, 0, 0), (35, 8, 24, 0)), ("full", False): ((32, 8, 16, 0), (16, 0, 0, 0)),
     ("mixed", True): ((4, 0, 0, 0), (31, 2, 12, 0)), ("mixed", False): ((30, 4, 8, 0), (20, 0, 0, 0)),
 }
@@ -147,9 +148,10 @@ def training_memory(shape: Shape, setup: Setup, wide: int) -> dict[str, float]:
     tokens = max(setup.micro_tokens, setup.episode_tokens)
     full = setup.lora_rank == 0
     mixed = full and setup.dtype == "bfloat16"
-    kind = "mixed" if mixed else "full" if full else setup.quantize
+    plain = not full and setup.quantize == "none" and wide == 4
+    kind = "mixed" if mixed else "full" if full else "float32" if plain else setup.quantize
     per_layer, once = ACTIVATIONS[kind, setup.gradient_checkpointing]
-    scale = 1 if full else wide / 2  # the fits of adapters are for bfloat16
+    scale = 1 if full or plain else wide / 2  # the other fits are for bfloat16
     widths = [scale * width for width in (shape.hidden, shape.keys, shape.mlp, setup.lora_rank)]
     saved = tokens * shape.layers * sum(a * b for a, b in zip(per_layer, widths))
     layer = tokens * sum(a * b for a, b in zip(once, widths))
