@@ -96,7 +96,7 @@ PRETRAINED = {
     "calls": 8, "results_chars": 2000, "slots": 64, "exact": False, "rollout_weights": "same",
     "eval_questions": 128, "eval_temperature": 0.6, "micro_tokens": 8192, "gradient_checkpointing": True,
     "sft": {"lr": 1e-4, "batch": 32, "epochs": 3, "steps": 0, "per_task": 70, "text_share": 0.2,
-            "multi_share": 0.3, "fallback_share": 0.0, "learn_slips": False, "optimizer": "adamw"},
+            "multi_share": 0.3, "fallback_share": 0.0, "learn_slips": False, "fill": 0, "optimizer": "adamw"},
     "rl": {"lr": 1e-5, "critic_lr": 1e-4, "questions": 25, "samples": 5, "steps": 150, "kl": 0.001}}
 
 
@@ -122,7 +122,8 @@ SMOLLM2 = {**SMALL, "lora_rank": 0, "rollout_weights": "merged", "levels": "1", 
 # They see instructions only behind the question, and learn most from what they wrote (r1ci.py teach, or run).
 CODER = {**SMALL, "style": "after", "answer_format": "boxed", "lora_rank": 8, "rollout_weights": "merged",
          "levels": "1-3", "turn_tokens": 384, "episode_tokens": 1024, "calls": 3, "teacher": "self",
-         "sft": {"batch": 16, "lr": 2e-4}, "rl": {"questions": 16, "samples": 8, "lr": 1e-4, "kl": 0.0}}
+         "sft": {"batch": 16, "lr": 2e-4, "multi_share": 0.1, "fill": 3},
+         "rl": {"questions": 16, "samples": 8, "lr": 1e-4, "kl": 0.0}}
 # Shapes: layers, hidden, heads, key/value heads, MLP, vocabulary, tied embeddings (for --random-weights).
 PRESETS = {
     "tiny": _preset(None, **TINY),
@@ -135,8 +136,7 @@ PRESETS = {
     "7b": _preset("Qwen/Qwen2.5-7B-Instruct-1M", (28, 3584, 28, 4, 18944, 152064, False),
                   quantize="nf4", slots=48),
     "14b": _preset("Qwen/Qwen2.5-14B-Instruct-1M", (48, 5120, 40, 8, 13824, 152064, False),
-                   quantize="nf4", slots=32),
-}
+                   quantize="nf4", slots=32)}
 for _b in ("7b", "14b"):
     PRESETS[f"r1-distill-{_b}"] = PRESETS[_b] | {"hub": f"deepseek-ai/DeepSeek-R1-Distill-Qwen-{_b.upper()}"}
 SERVED = "openai:"  # a model behind a server: it can be asked, not trained

@@ -14,6 +14,7 @@ output. We do: who learns to predict results invents them (`trajectories.encode`
 import argparse
 import math
 import time
+from collections import Counter
 from pathlib import Path
 
 import runs
@@ -36,6 +37,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("--seed", type=SEED, default=0, help="of weights and shuffling")
     add = parser.add_argument_group("data").add_argument
     add("--data", type=Path, help="conversations as messages JSONL, instead of making them")
+    add("--fill", type=whole(0), default=sft["fill"],
+        help="with --data: tasks with fewer conversations there get worked ones of ours, up to so many")
     add("--per-task", type=whole(), default=sft["per_task"], help="most conversations per task")
     add("--text-share", type=share, default=sft["text_share"], help="share that is answered in words")
     add("--multi-share", type=share, default=sft["multi_share"], help="share of code with several turns")
@@ -132,15 +135,20 @@ def train(policy, examples: list[tuple[list[int], list[int]]], run: Run, args: a
     return finished
 
 
-def conversations(args: argparse.Namespace, chat: Chat, run: Run) -> list[dict]:
-    """The conversations to train on: from an earlier start of this run, or made now."""
+def conversations(args: argparse.Namespace, chat: Chat, run: Run, own: list[dict]) -> list[dict]:
+    """Conversations to train on, from an earlier start of this run or made now; beside `own`, if there are
+    any, only what --fill asks for."""
     saved = run.folder / "data.jsonl"
     if saved.is_file():
         return runs.read_jsonl(saved)
     tasks = select(args.tasks)
     wanted = min(args.per_task * len(tasks), args.steps * args.batch or math.inf)  # a short run needs fewer
-    with sandboxes.from_args(args) as box, Progress(wanted, "conversations") as bar:
-        made = make(draw(tasks, "sft", wanted, args.levels), chat, box, text_share=args.text_share,
+    questions = [] if own else draw(tasks, "sft", wanted, args.levels)
+    there = Counter(record.get("task") for record in own)
+    for task in tasks if own else ():
+        questions += draw([task], "sft", max(0, args.fill - there[task.name]), args.levels)
+    with sandboxes.from_args(args) as box, Progress(len(questions), "conversations") as bar:
+        made = make(questions, chat, box, text_share=args.text_share,
                     multi_share=args.multi_share, fallback_share=args.fallback_share, per_task=args.per_task,
                     keep_wrong=args.keep_wrong, learn_slips=args.learn_slips or args.train_on_code_output,
                     progress=bar)
@@ -169,13 +177,14 @@ def main(argv: list[str] | None = None) -> bool:
     batches.join_processes(device_of(args.device))
     run = batches.first_then_others(lambda: Run(args.out, vars(args), args.resume, args.overwrite))
     head = head_prompt(args.mode, args.style, args.answer_format)
-    own = args.data and read_conversations(args.data, head)
+    own = read_conversations(args.data, head) if args.data else []
     policy, tokenizer = load_from_args(args)
     chat = Chat(tokenizer, args.mode, args.style, args.answer_format)
     examples = examples_of(own, chat, args) if own else []  # no use: it ends here, before the run begins
     run.begin()
-    if not own:
-        examples = examples_of(batches.first_then_others(lambda: conversations(args, chat, run)), chat, args)
+    if args.fill or not own:
+        made = batches.first_then_others(lambda: conversations(args, chat, run, own))
+        examples += examples_of(made, chat, args) if made else []
     if not train(policy, examples, run, args):
         print(f"Stopped; {args.out} keeps the finished steps. The same command with --resume goes on.")
         return False

@@ -160,7 +160,7 @@ def read_conversations(path: Path, system: str) -> list[dict]:
     found = []
     for number, record in objects(path):
         try:
-            found.append({"messages": messages_of(record, system)})
+            found.append({"task": record.get("task"), "messages": messages_of(record, system)})
         except UserError as error:
             raise UserError(f"{path}, line {number}: {error}") from None
     if not found:

@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from argparse import Namespace
+from collections import Counter
 from unittest import mock
 
 import pytest
@@ -22,7 +23,7 @@ from batches import Trainer, pad, trained_parameters
 from models import load, save, score
 from ppo import Reference
 from rollout import Episode, Turn
-from runs import Run, UserError, read_jsonl
+from runs import Run, UserError, read_jsonl, write_jsonl
 from tasks import TASKS
 from trajectories import encode
 
@@ -447,6 +448,22 @@ def interrupt(process, log, sign):
     text = log.read_text()
     assert process.exitcode == 130 and "--resume" in text and "Traceback" not in text, text
     return text
+
+
+def test_tasks_without_conversations_of_their_own_get_ours(tmp_path):
+    """--data has two about products and none about the other task; --fill 3 makes one and three."""
+    data, run = tmp_path / "data.jsonl", tmp_path / "run"
+    write_jsonl(data, [{"task": "products", "messages": [
+        {"role": "user", "content": f"What is {i} x 2?"},
+        {"role": "assistant", "content": f"<<<{2 * i}>>>"}]} for i in range(2)])
+    flags = ["--tasks", "products,count_bits", "--steps", "1", "--batch", "2", "--data", str(data)]
+    assert sft.main([*flags, "--out", str(run), "--fill", "3"])
+    made = Counter(record["task"] for record in read_jsonl(run / "data.jsonl"))
+    assert made == {"products": 1, "count_bits": 3}
+    assert sft.main([*flags, "--out", str(tmp_path / "alone")])
+    assert not (tmp_path / "alone/data.jsonl").exists()
+    assert sft.main([*flags, "--out", str(tmp_path / "enough"), "--tasks", "products", "--fill", "2"])
+    assert read_jsonl(tmp_path / "enough/data.jsonl") == []
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
