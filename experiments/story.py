@@ -38,7 +38,7 @@ from runs import Parser, UserError, make_parser, run_name
 from tasks import select
 
 MODES = ("interpreter", "text", "code")
-EVALUATION = 0.3  # of the budget; what SFT, evaluations and potential leave is GRPO's
+EVALUATION = 0.4  # of the budget; what SFT, evaluations and potential leave is GRPO's
 SFT = 0.35  # conversations of a teacher included
 TEACHING = 0.15
 POTENTIAL = 0.06
