@@ -9,6 +9,8 @@ The loss is normalised once per step, so the gradient does not depend on how the
     several GPUs  (`torchrun --nproc_per_node 4 grpo.py --model 7b`) every process holds the whole policy,
                   samples its share of the questions and trains on its share; gradients are added up"""
 import atexit
+import contextlib
+import ctypes
 import gc
 import math
 import os
@@ -89,8 +91,10 @@ class OutOfMemory:
 
 
 def release() -> None:
-    """Give memory that nobody uses back to the device."""
+    """Give memory that nobody uses back to the device, or to the system (glibc keeps what was freed)."""
     gc.collect()
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
 

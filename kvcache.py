@@ -86,6 +86,7 @@ class SlotCache(Cache):
         self.capacity = length
         self.device = weight.device
         self.dtype = weight.dtype
+        self.bytes = sum(layer.both.nbytes for layer in self.layers)
 
     @torch.no_grad()
     def prefill(self, rows: list[int], ids: list[list[int]], starts: list[int]) -> None:

@@ -189,8 +189,8 @@ class Engine:
             with OutOfMemory() as memory:
                 queue = self._queue(questions, samples, first, () if self.exact else skip)
                 episodes = self._run(queue, (temperature, top_p, seed), on_token, on_turn, on_end)
-            if memory.ran_out or torch.cuda.is_initialized():
-                self.cache = None  # on a GPU, its memory is for training now
+            if memory.ran_out or self.cache and self.cache.bytes > 2**28:
+                self.cache = None  # its memory is for training now
                 release()
             if memory.ran_out:
                 self._give_way(min(self.slots, len(questions) * samples))
@@ -252,7 +252,8 @@ class Engine:
         """The cache of the run before if it has slots enough, else a new one."""
         tokens = self.limits.episode_tokens
         if self.cache is None or self.cache.slots < slots or self.cache.capacity != tokens:
-            self.cache = None  # give the memory back first
+            self.cache = None
+            release()  # what it had, and training
             self.cache = SlotCache(self.merged.policy if self.merged else self.policy, slots, tokens)
         return self.cache
 

@@ -135,6 +135,12 @@ def train(policy, examples: list[tuple[list[int], list[int]]], run: Run, args: a
     return finished
 
 
+def lacking(own: list[dict], tasks: list, fill: int) -> list[tuple]:
+    """[(task, how many conversations it has too few)], for --fill."""
+    there = Counter(record.get("task") for record in own)
+    return [(task, max(0, fill - there[task.name])) for task in tasks]
+
+
 def conversations(args: argparse.Namespace, chat: Chat, run: Run, own: list[dict]) -> list[dict]:
     """Conversations to train on, from an earlier start of this run or made now; beside `own`, if there are
     any, only what --fill asks for."""
@@ -144,9 +150,8 @@ def conversations(args: argparse.Namespace, chat: Chat, run: Run, own: list[dict
     tasks = select(args.tasks)
     wanted = min(args.per_task * len(tasks), args.steps * args.batch or math.inf)  # a short run needs fewer
     questions = [] if own else draw(tasks, "sft", wanted, args.levels)
-    there = Counter(record.get("task") for record in own)
-    for task in tasks if own else ():
-        questions += draw([task], "sft", max(0, args.fill - there[task.name]), args.levels)
+    for task, count in lacking(own, tasks, args.fill) if own else ():
+        questions += draw([task], "sft", count, args.levels)
     with sandboxes.from_args(args) as box, Progress(len(questions), "conversations") as bar:
         made = make(questions, chat, box, text_share=args.text_share,
                     multi_share=args.multi_share, fallback_share=args.fallback_share, per_task=args.per_task,

@@ -260,15 +260,18 @@ class Story:
 
     def sft_size(self) -> dict:
         """Conversations per task and epochs (or steps, where the preset counts in steps)."""
+        import sft
         args = self.sft
         if not self.own.budget:
             return {"steps": args.steps} if args.steps else {"per_task": args.per_task, "epochs": args.epochs}
         speed = self.state["chosen"]["speed"]
-        taught = self.data.is_file()
-        tokens = (SFT - TEACHING * taught) * self.own.budget * speed["sft_tokens_per_second"]
+        data = args.data or self.data  # given, or a teacher's
+        tokens = (SFT - TEACHING * self.data.is_file()) * self.own.budget * speed["sft_tokens_per_second"]
         conversations = tokens / speed["tokens_per_conversation"]
-        if taught:
-            count = len(runs.read_jsonl(self.data))
+        if data.is_file():
+            own = runs.read_jsonl(data)
+            filled = sft.lacking(own, select(self.own.tasks), args.fill)
+            count = len(own) + sum(lacking for _, lacking in filled)
             return {"epochs": max(0.1, min(3.0, int(100 * conversations / count) / 100))}
         if args.steps:
             return {"steps": max(2, min(args.steps, int(conversations / args.batch)))}

@@ -224,6 +224,9 @@ def test_the_cache_is_allocated_once(taught, box):
     where = [layer.both.data_ptr() for layer in engine.cache.layers]
     engine.run(questions, temperature=0)
     assert where == [layer.both.data_ptr() for layer in engine.cache.layers]
+    engine.cache.bytes = 2**29  # a large one gives way to training
+    engine.run(questions, temperature=0)
+    assert engine.cache is None
 
 
 class SlowBox:

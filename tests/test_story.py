@@ -143,6 +143,8 @@ def test_a_teacher_comes_before_sft(tmp_path, monkeypatch):
     assert len(asked) == 1 and asked[0][asked[0].index("--teacher") + 1] == "tiny"
     assert asked[0][asked[0].index("--per-task") + 1] == str(int(150 / 0.1 / 4 / 2 / 2))
     assert story.sft_size() == {"epochs": 3.0}  # 200 s at 100 tokens/s are four times ten conversations
+    story.sft.fill = 30  # ours come in addition, 60 of them: now it is less than one time all
+    assert story.sft_size() == {"epochs": 0.57}
     assert "$ python r1ci.py teach --teacher tiny --tasks" in (story.folder / "log.txt").read_text()
     assert stories.parse(["--model", "coder-0.5b", "--random-weights"])[0].teacher == "self"
     assert stories.parse([])[0].teacher == "none"
