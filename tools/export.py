@@ -16,7 +16,6 @@ import os
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
 from runs import (
     PRESETS,
@@ -79,6 +78,7 @@ def export_adapter(run: Path, out: Path) -> None:
     """Write a run's adapter to `out`: a run folder again, in bfloat16, without tokenizer and without paths of
     this machine. UserError: see `check`, or no adapter."""
     import torch
+    from safetensors.torch import load_file, save_file
 
     import models
     config = check(run, out)
