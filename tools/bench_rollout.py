@@ -163,6 +163,8 @@ def speed(args, policies: dict, chat: Chat, box, limits: rollout.Limits, tasks) 
           + f"{'engine':>8}{'ratio':>7}{'of limit':>10}{'of its passes':>15}{'programs':>10}")
     ours = policies[args.dtype]
     copied = models.Merged(ours, torch.float32, int8=True) if args.rollout_weights == "int8" else None
+    if copied:
+        copied.refresh(ours)
     sampler = copied.policy if copied else ours
     found = {}
     programs = 0
