@@ -33,15 +33,13 @@ def test_bad_input_is_one_line(flag):
 
 def test_rollouts_beside_generate(monkeypatch, capsys):
     monkeypatch.setattr(bench_rollout, "growth", lambda *arguments: True)
-    code = bench.main(["rollout", "--episodes", "2,4", "--rounds", "1", "--turn-tokens", "4",
+    code = bench.main(["rollout", "--episodes", "2,4", "--rounds", "1", "--turn-tokens", "48",
                        "--rollout-weights", "int8"])
     head, names, two, four, verdict = capsys.readouterr().out.split("\n\n")[0].splitlines()
-    assert head.startswith("tiny, float32, sampled in 8 bits, 4 tokens a turn")
+    assert head.startswith("tiny, float32, sampled in 8 bits, 48 tokens a turn")
     assert names.split()[:2] == ["episodes", "slots"]
     assert two.split()[:2] == ["2", "2"] and four.split()[:2] == ["4", "4"]
-    numbers = [float(part.strip("x%")) for part in four.split()[:-1]]
-    # tokens per second; shares of it may be rounded to 0, as making the copy is in the time of a few tokens
-    assert len(numbers) >= 7 and min(numbers[:3]) > 0 and min(numbers) >= 0
+    assert all(float(part.strip("x%")) > 0 for part in four.split()[:-1])
     assert verdict.split()[0] == ("MISS" if code else "PASS") and "4 episodes" in verdict
 
 

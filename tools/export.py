@@ -11,7 +11,6 @@ error of the base, which the adapter has never been without; it is the usual pri
 Beside the weights lies a model card, README.md (card.py).
 """
 import contextlib
-import json
 import os
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from runs import (
     read_json,
     run_name,
     settings_of_run,
+    write_json,
     writing,
 )
 from tools.card import card
@@ -96,7 +96,7 @@ def export_adapter(run: Path, out: Path) -> None:
         save_file({key: value.to(torch.bfloat16) for key, value in weights.items()},
                   fresh / "adapter/adapter_model.safetensors", {"format": "pt"})
         for path, content in (("adapter/adapter_config.json", about), ("config.json", plain)):
-            (fresh / path).write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+            write_json(fresh / path, content)
         (fresh / "README.md").write_text(card(run, plain), "utf-8")
 
 
